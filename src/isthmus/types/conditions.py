@@ -1,0 +1,98 @@
+"""Conditions: all that a decision depends on at one instant. It measures nothing itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isthmus.errors import ConditionsError
+from isthmus.types.link import Link
+
+__all__ = ["Conditions", "ImageFacts", "dct_scale"]
+
+
+def dct_scale(width: int, height: int, shorter_side_px: int) -> int:
+    """Return the factor by which a JPEG decoder may shrink while decoding: 1, 2, 4 or 8.
+
+    The largest factor that leaves the shorter side at least ``shorter_side_px`` long.
+
+    Examples:
+        >>> dct_scale(4000, 3000, 256), dct_scale(640, 480, 256)
+        (8, 1)
+    """
+    room = min(width, height) // max(shorter_side_px, 1)
+    return next((scale for scale in (8, 4, 2) if room >= scale), 1)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an image's header tells without decoding it.
+
+    Attributes:
+        format: Lower case, e.g. ``jpeg``, ``png``, ``webp``.
+        width: Pixels.
+        height: Pixels.
+        file_bytes: Size of the file.
+    """
+
+    format: str
+    width: int
+    height: int
+    file_bytes: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the whole image."""
+        return self.width * self.height
+
+    def decoded_pixels(self, shorter_side_px: int) -> int:
+        """Pixels that are decoded when ``shorter_side_px`` is all that is needed.
+
+        Only JPEG can be decoded at a reduced scale.
+        """
+        if self.format != "jpeg":
+            return self.pixels
+        scale = dct_scale(self.width, self.height, shorter_side_px)
+        return math.ceil(self.width / scale) * math.ceil(self.height / scale)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that a decision depends on, at one instant.
+
+    Attributes:
+        link: The path to the server.
+        image: The input's header facts; ``None`` for tensor inputs.
+        is_connected: Whether a connection is open (otherwise one more round trip is paid).
+        is_server_available: Whether remote plans may be chosen at all.
+        device_slowdown: How much slower the device is than when it was profiled; 1 is as profiled.
+        server_slowdown: The same of the server.
+        device_slowdown_sd: Standard deviation of ``device_slowdown``.
+        server_slowdown_sd: Standard deviation of ``server_slowdown``.
+        unit_ready_s: Seconds from now until a resident unit (a model on the server) can start
+            to work, its queue and what remains of its loading, by the unit's name; a unit
+            that is not named is ready at once.
+    """
+
+    link: Link
+    image: ImageFacts | None = None
+    is_connected: bool = True
+    is_server_available: bool = True
+    device_slowdown: float = 1.0
+    server_slowdown: float = 1.0
+    device_slowdown_sd: float = 0.0
+    server_slowdown_sd: float = 0.0
+    unit_ready_s: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("device_slowdown", "server_slowdown"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConditionsError(f"{name} must be a positive number, got {value}")
+        for name in ("device_slowdown_sd", "server_slowdown_sd"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConditionsError(f"{name} must be zero or a positive number, got {value}")
+        if any(not value >= 0 for value in self.unit_ready_s.values()):
+            raise ConditionsError("unit_ready_s must be zero or positive for every unit")

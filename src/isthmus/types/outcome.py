@@ -1,0 +1,73 @@
+"""Outcome: what truly happened to one request, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from isthmus.types.plan import Plan
+
+__all__ = ["Outcome", "Source", "Timeline"]
+
+Source = Literal["device", "edge", "split", "fallback"]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where one request's time went, seconds; the stages add up to ``total_s``.
+
+    ``upload_s``, ``wait_s``, ``server_decode_s``, ``server_s`` and ``download_s`` split one
+    exchange: the server's share is what the server reports, ``download_s`` is predicted from the
+    link's state, and ``upload_s`` is the rest. ``tail_s`` is what the device runs after a
+    server's answer. ``unaccounted_s`` is the total minus all others.
+    """
+
+    decide_s: float = 0.0
+    decode_s: float = 0.0
+    preprocess_s: float = 0.0
+    head_s: float = 0.0
+    encode_s: float = 0.0
+    connect_s: float = 0.0
+    upload_s: float = 0.0
+    wait_s: float = 0.0
+    server_decode_s: float = 0.0
+    server_s: float = 0.0
+    download_s: float = 0.0
+    tail_s: float = 0.0
+    unaccounted_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """Sum of all stages: from the request to the answer, seconds."""
+        return float(sum(getattr(self, part.name) for part in fields(self)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What truly happened to one request.
+
+    Attributes:
+        outputs: The network's outputs by name.
+        source: ``device``, ``edge`` (all layers on the server), ``split``, or ``fallback`` (the
+            server failed and a local plan answered).
+        plan: The plan that gave the answer.
+        timeline: Where the time went.
+        sent_bytes: Bytes written to the server, HTTP framing included.
+        received_bytes: Bytes of the reply's body.
+        was_cold: Whether the server had to load a model for this request.
+        is_deadline_met: ``None`` without a deadline.
+        error: Why the first plan failed, if the source is ``fallback``; empty otherwise.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    source: Source
+    plan: Plan
+    timeline: Timeline
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    was_cold: bool = False
+    is_deadline_met: bool | None = None
+    error: str = ""

@@ -1,0 +1,184 @@
+"""Plan and PlanTable: all plans worth having, as arrays. Deciding is ``planning.decide``'s."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FAMILIES", "STAGES", "Family", "Plan", "PlanRow", "PlanTable", "Rules"]
+
+Family = Literal["local", "file", "resized", "tensor", "split"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+STAGES = (
+    "decode",  # device: file to pixels
+    "preprocess",  # device: resize, crop, normalise
+    "head",  # device: layers before the cut
+    "encode",  # device: tensor or pixels to bytes
+    "connect",  # a round trip if no connection is open
+    "upload",  # last byte leaves to last byte arrives
+    "wait",  # the server's queue and what remains of loading
+    "server_decode",  # server: bytes to tensors, input pipeline included
+    "server",  # server: layers after the cut
+    "download",  # the answer's way back
+)
+"""Stages of a plan in the order in which they happen; a row of zeros is a stage not taken."""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """What one row of a plan table does.
+
+    Attributes:
+        variant: Name of the network.
+        family: ``local`` (all on the device), ``file`` (the photograph as it is), ``resized``
+            (resized on the device, sent as JPEG), ``tensor`` (the input tensor), ``split`` (cut
+            inside the network).
+        tensors: Frontier tensors of the cut, sorted; empty unless ``split``.
+        cut_id: Id of that cut; empty unless ``split``.
+        codec: Name of the codec of what crosses; empty for ``local`` and ``file``.
+        unit: The server's model that answers (its resident unit); empty for ``local``.
+        exit: Name of the exit at which the network is pruned or left; empty for the last.
+        has_pixels: Whether what crosses is the photograph or computed without any weight.
+        is_lossless: Whether the answer equals the unsplit network's within float tolerance.
+    """
+
+    variant: str
+    family: Family
+    tensors: tuple[str, ...] = ()
+    cut_id: str = ""
+    codec: str = ""
+    unit: str = ""
+    exit: str = ""
+    has_pixels: bool = False
+    is_lossless: bool = True
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no server takes part."""
+        return self.family == "local"
+
+    @property
+    def label(self) -> str:
+        """What people read, e.g. ``efficientnet-lite0 split 3f2a.. u8+zstd``."""
+        parts = [self.variant, self.family, *(self.tensors or ()), self.codec, self.exit]
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, eq=False)
+class PlanTable:
+    """All plans worth having, as arrays; compiled when profiled, decided online.
+
+    The time of stage ``s`` of plan ``p`` under conditions ``x`` is
+    ``coefficients[p, s] @ x`` (only ``wait`` is not linear). The columns of ``x`` are looked up
+    by name. Row ``p`` of every array describes ``rows[p]``.
+
+    Attributes:
+        rows: What each plan does, length ``P``.
+        columns: Names of the conditions' columns, length ``K``.
+        coefficients: float64 ``[P, S, K]``, seconds per unit of the column; ``S`` is ``STAGES``.
+        residual_s: float64 ``[P]``, standard deviation of the latency that the conditions do not
+            explain, seconds.
+        sent_bytes: float64 ``[P]``, mean bytes sent, the file's own size not included.
+        sent_bytes_sd: float64 ``[P]``, their standard deviation.
+        accuracy: float64 ``[P]``, 0 to 1, agreement included; 0 where nobody says.
+        agreement: float64 ``[P]``, share of inputs on which a lossy plan gives the lossless
+            plan's answer; 1 for lossless plans.
+        exit_probability: float64 ``[P]``, how often the plan leaves at its exit after the stage
+            ``head``, so that the later stages are not taken; 0 where it has none.
+    """
+
+    rows: tuple[PlanRow, ...]
+    columns: tuple[str, ...]
+    coefficients: NDArray[np.float64] = field(repr=False)
+    residual_s: NDArray[np.float64] = field(repr=False)
+    sent_bytes: NDArray[np.float64] = field(repr=False)
+    sent_bytes_sd: NDArray[np.float64] = field(repr=False)
+    accuracy: NDArray[np.float64] = field(repr=False)
+    agreement: NDArray[np.float64] = field(repr=False)
+    exit_probability: NDArray[np.float64] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.rows)
+        expected = (count, len(STAGES), len(self.columns))
+        if self.coefficients.shape != expected:
+            raise ValueError(f"coefficients are {self.coefficients.shape}, expected {expected}")
+        arrays = {
+            name: getattr(self, name)
+            for name in (
+                "coefficients", "residual_s", "sent_bytes", "sent_bytes_sd",
+                "accuracy", "agreement", "exit_probability",
+            )
+        }  # fmt: skip
+        for name, array in arrays.items():
+            if name != "coefficients" and array.shape != (count,):
+                raise ValueError(f"{name} has shape {array.shape}, expected ({count},)")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} holds values that are not finite")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the user asks of a decision.
+
+    Attributes:
+        objective: ``least_latency``, or ``most_accurate`` among the plans whose mean plus 1.64
+            standard deviations is within the deadline.
+        deadline_s: Seconds from the request to the answer; ``None`` for none. Needed by
+            ``most_accurate``.
+        variants: Networks that may be used; ``None`` for all.
+        families: Families of plans that may be used; ``None`` for all.
+        no_pixels_leave: Whether plans that send the photograph, or anything computed from it
+            without any weight, are excluded. This promises no privacy: what leaves a network's
+            inside can be inverted too.
+    """
+
+    objective: Literal["least_latency", "most_accurate"] = "least_latency"
+    deadline_s: float | None = None
+    variants: frozenset[str] | None = None
+    families: frozenset[Family] | None = None
+    no_pixels_leave: bool = False
+
+    def __post_init__(self) -> None:
+        if self.objective not in ("least_latency", "most_accurate"):
+            raise ValueError(f"objective {self.objective!r}: least_latency or most_accurate")
+        if self.deadline_s is not None and not (
+            math.isfinite(self.deadline_s) and self.deadline_s > 0
+        ):
+            raise ValueError(f"deadline_s must be a positive number, got {self.deadline_s}")
+        if self.objective == "most_accurate" and self.deadline_s is None:
+            raise ValueError("most_accurate needs a deadline")
+        unknown = (self.families or frozenset()) - frozenset(FAMILIES)
+        if unknown:
+            raise ValueError(f"unknown families {sorted(unknown)}, known are {FAMILIES}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row of a plan table, decided.
+
+    Attributes:
+        row: What it does.
+        index: Its row in the table.
+        latency_s: Predicted mean latency, seconds.
+        latency_sd_s: Predicted standard deviation, seconds.
+        accuracy: Expected accuracy, 0 to 1.
+        sent_bytes: Predicted bytes sent.
+        slack_s: Deadline minus mean minus 1.64 standard deviations, negative if it will probably
+            be late; infinite without a deadline.
+        stages_s: Predicted seconds by stage, in the order of ``STAGES``.
+    """
+
+    row: PlanRow
+    index: int
+    latency_s: float
+    latency_sd_s: float
+    accuracy: float
+    sent_bytes: float
+    slack_s: float
+    stages_s: Mapping[str, float]
