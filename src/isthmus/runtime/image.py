@@ -1,0 +1,265 @@
+"""The input pipeline: a photograph's bytes become a network's input tensor, on device and server.
+
+One implementation serves both sides, so that it does not matter where the pipeline is cut. It
+does not read files, follow colour profiles (pixels are taken as sRGB) or augment.
+
+What is done with pixels that are not plain RGB: transparency is composited over white, grey and
+palette images become RGB, CMYK is converted without a profile, 16-bit samples keep their high
+byte, and of an animation the first frame is used.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from isthmus.errors import ImageError
+from isthmus.runtime.affine import dequantise
+from isthmus.types.conditions import ImageFacts
+from isthmus.types.variant import InputPipeline
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "decode",
+    "decode_cropped",
+    "encode_jpeg",
+    "fit",
+    "normalise",
+    "planar",
+    "read_facts",
+]
+
+MAX_PIXELS = 170_000_000
+"""Images with more pixels are refused; just below Pillow's limit against decompression bombs."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What is read. Formats that start other programs (EPS) or embed others (ICNS) are left out."""
+
+_FORMAT_NAMES = {"mpo": "jpeg"}  # what many phones write: a JPEG with another one behind it
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def read_facts(data: bytes | memoryview) -> ImageFacts:
+    """Return what the header of an image file tells, without decoding any pixel.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        The facts; width and height are as stored, before EXIF orientation.
+
+    Raises:
+        ImageError: If the bytes are empty, no image of a known format, or too many pixels.
+    """
+    with _pillow(), _opened(data) as image:
+        assert image.format is not None
+        name = image.format.lower()
+        return ImageFacts(_FORMAT_NAMES.get(name, name), *image.size, len(data))
+
+
+def decode(data: bytes | memoryview, *, shorter_side_px: int) -> Image.Image:
+    """Decode a photograph to upright RGB, a JPEG at the smallest scale that is large enough.
+
+    A JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, the ``types.conditions.dct_scale`` of
+    its stored size; other formats at full size.
+
+    Args:
+        data: The whole file.
+        shorter_side_px: Length that the shorter side needs to have, pixels.
+
+    Returns:
+        Mode ``RGB``; the shorter side is at least ``shorter_side_px`` if the file's is.
+
+    Raises:
+        ImageError: If the bytes are empty, truncated, no image, or too many pixels.
+    """
+    with _pillow(), _opened(data) as image:
+        image.draft("RGB", (shorter_side_px, shorter_side_px))
+        image.load()
+        upright = _UPRIGHT.get(_orientation(image))
+        rgb = _to_rgb(image)
+        if upright is not None:
+            return rgb.transpose(upright)
+        return rgb if rgb is not image else rgb.copy()
+
+
+def fit(image: Image.Image, pipeline: InputPipeline) -> NDArray[np.uint8]:
+    """Resize the shorter side and crop the centre.
+
+    Sizes are rounded as torchvision's ``Resize`` and ``CenterCrop`` do: the longer side down,
+    the crop's offset to the nearest even. Only the crop is computed, which gives the same
+    pixels as resizing everything first.
+
+    Args:
+        image: Mode ``RGB``.
+        pipeline: Says the sizes and the interpolation.
+
+    Returns:
+        uint8 ``[crop height, crop width, 3]``, RGB.
+    """
+    width, height = image.size
+    shorter, target = min(width, height), pipeline.resize_shorter_side_px
+    full_width, full_height = target * width // shorter, target * height // shorter
+    crop_height, crop_width = pipeline.crop_px
+    left = round((full_width - crop_width) / 2)
+    top = round((full_height - crop_height) / 2)
+    x, y = width / full_width, height / full_height
+    box = (left * x, top * y, (left + crop_width) * x, (top + crop_height) * y)
+    box = (*box[:2], min(box[2], width), min(box[3], height))  # rounding may exceed the edge
+    resized = image.resize(
+        (crop_width, crop_height), resample=_FILTERS[pipeline.interpolation], box=box
+    )
+    return np.asarray(resized)
+
+
+def planar(pixels: NDArray[np.uint8], pipeline: InputPipeline) -> NDArray[np.uint8]:
+    """Return the planes of RGB pixels, in the pipeline's channel order.
+
+    Args:
+        pixels: uint8 ``[H, W, 3]``.
+        pipeline: Says the order.
+
+    Returns:
+        uint8 ``[1, 3, H, W]``, contiguous.
+    """
+    ordered = pixels if pipeline.channel_order == "RGB" else pixels[..., ::-1]
+    return np.ascontiguousarray(ordered.transpose(2, 0, 1)[None])
+
+
+def normalise(planar_u8: NDArray[np.uint8], pipeline: InputPipeline) -> NDArray[np.float32]:
+    """Return ``(pixel - mean) * (1 / std)``, the network's input.
+
+    Args:
+        planar_u8: uint8 ``[1, 3, H, W]``, channels in the pipeline's order.
+        pipeline: Says mean and std.
+
+    Returns:
+        float32 ``[1, 3, H, W]``; bit for bit what ``codecs.encode_pixels`` decodes to.
+    """
+    scale = [1 / value for value in pipeline.std]
+    return dequantise(planar_u8, scale=scale, zero_point=pipeline.mean, axis=1)
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = 90) -> bytes:
+    """Encode RGB pixels, uint8 ``[H, W, 3]``, as a baseline JPEG; ``quality`` is 1 to 95."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def decode_cropped(data: bytes | memoryview, pipeline: InputPipeline) -> NDArray[np.uint8]:
+    """Decode a JPEG that ``encode_jpeg`` made of pixels that ``fit`` has already cropped.
+
+    Returns:
+        uint8 ``[crop height, crop width, 3]``, RGB.
+
+    Raises:
+        ImageError: If it is no image, or not exactly of the pipeline's crop size.
+    """
+    height, width = pipeline.crop_px
+    facts = read_facts(data)
+    if (facts.height, facts.width) != (height, width):
+        raise ImageError(
+            f"a cropped image must be {width} x {height} pixels, got {facts.width} x {facts.height}"
+        )
+    return np.asarray(decode(data, shorter_side_px=min(height, width)))
+
+
+def _opened(data: bytes | memoryview) -> Image.Image:
+    if not len(data):
+        raise ImageError("the image is empty (0 bytes)")
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"the image has {width} x {height} pixels, at most {MAX_PIXELS} are read")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  a broken EXIF block raises anything, and harms no pixel
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16-bit samples; "I" is what old Pillow makes of a PNG's
+        samples = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF) >> 8
+        return Image.fromarray(samples.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("the image has floating point samples, which have no defined white")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+@contextmanager
+def _pillow() -> Iterator[None]:
+    """Name what Pillow raises and silence what it warns of (which would name no file anyway)."""
+    with _silence:
+        try:
+            yield
+        except ImageError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"the image has too many pixels: {error}") from error
+        except UnidentifiedImageError as error:
+            known = ", ".join(name.lower() for name in FORMATS)
+            raise ImageError(f"the bytes are no image that is read here ({known})") from error
+        except MemoryError as error:
+            raise ImageError("the image does not fit into memory") from error
+        except Exception as error:  # each of Pillow's formats stumbles in its own way
+            raise ImageError(f"the image cannot be decoded: {error}") from error
+
+
+class _Silence:
+    """Warnings off while at least one thread is inside.
+
+    ``warnings.catch_warnings`` alone would restore the wrong filters when threads overlap.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._catcher: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._catcher = warnings.catch_warnings(action="ignore")
+                self._catcher.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._catcher is not None:
+                self._catcher.__exit__(None, None, None)
+                self._catcher = None
+
+
+_silence = _Silence()
