@@ -12,6 +12,7 @@
     ├── ProtocolError           a message that is not Open Inference Protocol v2
     ├── ConditionsError         conditions that no link, server or device can be in (NaN, zero rate)
     ├── NoPlanError             no plan in the table satisfies the rules
+    ├── LabError                a part of the lab itself failed, the link shaper for example
     └── RemoteError             the server did not answer; leads to the fallback
         ├── ServerUnreachableError   no connection, or it broke
         ├── RemoteTimeoutError       no answer in time
@@ -32,6 +33,7 @@ __all__ = [
     "CutError",
     "ImageError",
     "IsthmusError",
+    "LabError",
     "ModelError",
     "NoPlanError",
     "ProtocolError",
@@ -81,6 +83,10 @@ class ConditionsError(IsthmusError):
 
 class NoPlanError(IsthmusError):
     """No plan in the table satisfies the rules."""
+
+
+class LabError(IsthmusError):
+    """A part of the lab itself failed, so that nothing was emulated or measured."""
 
 
 class RemoteError(IsthmusError):
