@@ -39,7 +39,8 @@ class PlanRow:
         family: ``local`` (all on the device), ``file`` (the photograph as it is), ``resized``
             (resized on the device, sent as JPEG), ``tensor`` (the input tensor), ``split`` (cut
             inside the network).
-        tensors: Frontier tensors of the cut, sorted; empty unless ``split``.
+        tensors: Frontier tensors of the cut, sorted; for ``tensor`` the network's input; empty for
+            the other families.
         cut_id: Id of that cut; empty unless ``split``.
         codec: Name of the codec of what crosses; empty for ``local`` and ``file``.
         unit: The server's model that answers (its resident unit); empty for ``local``.

@@ -1,0 +1,210 @@
+"""Build a bundle on a workstation: networks -> candidate cuts -> heads -> bundle.
+
+It measures no time (``profiling`` does, on the device), but it does run the lossy plans on
+photographs, to leave out those that change an answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from isthmus.building.agreement import LossyChecker
+from isthmus.errors import BundleError, ModelError
+from isthmus.loading.bundle import Candidate, save_manifest
+from isthmus.loading.onnx_file import load_graph, load_variant, read_model
+from isthmus.loading.shared_weights import save_sharing_weights
+from isthmus.loading.split import Split, split_model
+from isthmus.planning.frontier import candidate_cuts, has_pixels
+from isthmus.runtime.codecs import CODECS
+from isthmus.runtime.plan_runner import IMAGE_SUFFIX
+from isthmus.types.cut import tail_name
+from isthmus.types.graph import ModelGraph
+from isthmus.types.plan import PlanRow
+from isthmus.types.progress import SILENT, Progress
+from isthmus.types.variant import Variant
+
+__all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle"]
+
+CUTS_PER_VARIANT = 8
+"""Cuts kept per network: each costs the device a head and the server a tail in memory."""
+
+_SPLIT_CODECS = ("raw", "u8+zstd")
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made.
+
+    Attributes:
+        path: The bundle.
+        size_bytes: Of all its files.
+        candidates: The plans that it holds.
+        dropped: The lossy plans left out since they changed an answer.
+        photographs: On how many photographs that was checked.
+    """
+
+    path: Path
+    size_bytes: int
+    candidates: tuple[Candidate, ...]
+    dropped: tuple[Candidate, ...]
+    photographs: int
+
+
+def build_bundle(
+    models: Mapping[str, Path],
+    output: Path,
+    *,
+    photographs: Sequence[Path] = (),
+    calibration: Sequence[Path] = (),
+    cuts_per_variant: int = CUTS_PER_VARIANT,
+    progress: Progress = SILENT,
+) -> BuildReport:
+    """Write the bundle of some networks for the same task.
+
+    The bundle appears complete or not at all; an existing one is replaced at the end.
+
+    Args:
+        models: ONNX files by the name under which the server has them.
+        output: The folder to write.
+        photographs: On these the lossy plans must give the lossless plans' top-1, or they are
+            left out; without any, no lossy plan is kept.
+        calibration: Photographs that go into the bundle, to be measured with on the device.
+        cuts_per_variant: At most so many cuts inside each network.
+        progress: Told about each step.
+
+    Raises:
+        ModelError: If a file is no network with one image input, or tasks differ.
+        BundleError: If ``output`` is something else than a bundle, or there is nothing to build.
+        ImageError: If a photograph cannot be decoded.
+    """
+    if not models:
+        raise BundleError("no models to build a bundle from")
+    if not calibration:
+        raise BundleError(
+            "no calibration photographs: the device measures its input pipeline with them; "
+            "give a few camera-sized ones with --calibration"
+        )
+    if output.exists() and not (output / "manifest.json").is_file():
+        raise BundleError(f"{output} exists and is no bundle: move it away or choose another name")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        progress.begin("build", len(models) * (2 + len(photographs)))
+        variants: dict[str, Variant] = {}
+        heads: dict[tuple[str, str], str] = {}
+        kept: list[Candidate] = []
+        dropped: list[Candidate] = []
+        for name, path in models.items():
+            variant = _photograph_variant(path, name)
+            variants[name] = variant
+            graph, splits = _split(path, name, cuts_per_variant)
+            heads |= _save_heads(folder, path, name, splits)
+            progress.advance(f"{name}: {len(splits)} cuts")
+            checker = LossyChecker(variant, path, splits)
+            good, bad = checker.check(_rows(variant, graph, splits), photographs, progress)
+            progress.advance(f"{name}: {len(good)} plans")
+            kept += good
+            dropped += bad
+        _check_tasks(variants)
+        names = _copy_calibration(folder, calibration)
+        save_manifest(
+            folder, variants=variants, heads=heads, candidates=tuple(kept), calibration=names
+        )
+        _put_in_place(folder, output)
+    size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    return BuildReport(output, size_bytes, tuple(kept), tuple(dropped), len(photographs))
+
+
+def _photograph_variant(path: Path, name: str) -> Variant:
+    variant = load_variant(path, name=name)
+    if variant.pipeline is None:
+        raise ModelError(
+            f"{path} does not say how its input is made from a photograph: "
+            "set the metadata key isthmus.input_pipeline"
+        )
+    return replace(variant, name=name)
+
+
+def _split(path: Path, name: str, limit: int) -> tuple[ModelGraph, tuple[Split, ...]]:
+    graph = load_graph(path, name=name)
+    if len(graph.inputs) != 1:
+        raise ModelError(f"{path} has inputs {graph.inputs}: one image input was expected")
+    model = read_model(path)
+    cuts = candidate_cuts(graph, limit=limit)
+    return graph, tuple(split_model(model, graph, tensors) for tensors in cuts)
+
+
+def _save_heads(
+    folder: Path, path: Path, name: str, splits: Sequence[Split]
+) -> dict[tuple[str, str], str]:
+    """Write the whole network and its heads with one weights file; return their places."""
+    target = folder / "networks" / name
+    target.mkdir(parents=True)
+    parts = {"whole": read_model(path)}
+    places = {(name, ""): f"networks/{name}/whole.onnx"}
+    for split in splits:
+        if split.head is not None:
+            parts[f"head-{split.cut.id}"] = split.head
+            places[name, split.cut.id] = f"networks/{name}/head-{split.cut.id}.onnx"
+    save_sharing_weights(parts, target)
+    return places
+
+
+def _rows(variant: Variant, graph: ModelGraph, splits: Sequence[Split]) -> tuple[PlanRow, ...]:
+    name, image = variant.name, variant.name + IMAGE_SUFFIX
+    rows = [
+        PlanRow(name, "local"),
+        PlanRow(name, "file", unit=image, has_pixels=True),
+        PlanRow(name, "resized", codec="jpeg", unit=image, has_pixels=True, is_lossless=False),
+        PlanRow(name, "tensor", graph.inputs, codec="u8", unit=name, has_pixels=True),
+    ]
+    for split in splits:
+        rows += [
+            PlanRow(
+                name,
+                "split",
+                split.cut.tensors,
+                cut_id=split.cut.id,
+                codec=codec,
+                unit=tail_name(name, split.cut.id),
+                has_pixels=has_pixels(graph, split.cut.tensors),
+                is_lossless=CODECS[codec].is_lossless,
+            )
+            for codec in _SPLIT_CODECS
+        ]
+    return tuple(rows)
+
+
+def _check_tasks(variants: Mapping[str, Variant]) -> None:
+    tasks = {variant.task for variant in variants.values()}
+    if len(tasks) > 1:
+        raise ModelError(f"the models answer different tasks: {sorted(tasks)}; build them apart")
+
+
+def _copy_calibration(folder: Path, calibration: Sequence[Path]) -> tuple[str, ...]:
+    (folder / "calibration").mkdir()
+    names = []
+    for photograph in calibration:
+        names.append(f"calibration/{photograph.name}")
+        shutil.copyfile(photograph, folder / names[-1])
+    if len(set(names)) < len(names):
+        raise BundleError("two calibration photographs have the same file name")
+    return tuple(names)
+
+
+def _put_in_place(folder: Path, output: Path) -> None:
+    """Replace ``output`` by ``folder``; a failure in between leaves the old one."""
+    old = folder.with_name("old")
+    if output.exists():
+        output.rename(old)
+    try:
+        folder.rename(output)
+    except OSError:
+        if old.exists():
+            old.rename(output)
+        raise

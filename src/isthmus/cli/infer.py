@@ -1,0 +1,117 @@
+"""``isthmus infer``: photographs in, answers out. It parses, calls and prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli.output import console, write_json
+from isthmus.cli.units import milliseconds, seconds_from_text
+
+if TYPE_CHECKING:
+    from isthmus.device.client import Device
+    from isthmus.types.outcome import Outcome
+
+__all__ = ["command"]
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A profiled bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Photographs (JPEG, PNG, WebP).")],
+    server: Annotated[
+        str | None,
+        typer.Option(help="The edge server, e.g. http://edge:8000; without it all runs here."),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="When the answer is needed, e.g. 80ms: the most accurate plan in time."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Use only this network; may be repeated.")
+    ] = None,
+    no_pixels_leave: Annotated[
+        bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
+    json_target: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the outcomes as JSON; - prints."),
+    ] = None,
+) -> None:
+    """Classify photographs, each by the plan that suits it now.
+
+    Example: isthmus infer app.isthmus photo.jpg --server http://edge:8000 --deadline 80ms
+    """
+    from isthmus.device.client import Device
+    from isthmus.loading.bundle import open_bundle
+    from isthmus.types.plan import Rules
+
+    try:
+        deadline_s = None if deadline is None else seconds_from_text(deadline)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--deadline") from error
+    opened = open_bundle(bundle)
+    unknown = sorted(set(variant or ()) - set(opened.variants))
+    if unknown:
+        known = ", ".join(opened.variants)
+        raise typer.BadParameter(
+            f"no {unknown[0]} in {bundle}: it has {known}", param_hint="--variant"
+        )
+    rules = Rules(variants=frozenset(variant) if variant else None, no_pixels_leave=no_pixels_leave)
+    out = console(stderr=json_target == "-")
+    records = []
+    with Device(opened, server=server, rules=rules, threads=threads) as device:
+        if server is not None and not device.is_server_available:
+            out.print(f"{server} does not answer: everything runs here", style="yellow")
+        for path in images:
+            outcome = device.infer(path.read_bytes(), deadline_s=deadline_s)
+            record = _record(path, outcome, device)
+            records.append(record)
+            out.print(_line(record), highlight=False)
+    if json_target is not None:
+        write_json({"outcomes": records}, json_target)
+
+
+def _record(path: Path, outcome: Outcome, device: Device) -> dict[str, Any]:
+    import numpy as np
+
+    logits = next(iter(outcome.outputs.values())).ravel().astype(float)
+    weights = np.exp(logits - logits.max())
+    top = int(np.argmax(logits))
+    labels = device.labels(outcome.plan.row.variant)
+    return {
+        "image": str(path),
+        "class": top,
+        "label": labels[top] if top < len(labels) else str(top),
+        "probability": float(weights[top] / weights.sum()),
+        "source": outcome.source,
+        "plan": outcome.plan.row.label,
+        "predicted_s": outcome.plan.latency_s,
+        "total_s": outcome.timeline.total_s,
+        "timeline_s": {
+            name.removesuffix("_s"): seconds for name, seconds in asdict(outcome.timeline).items()
+        },
+        "sent_bytes": outcome.sent_bytes,
+        "deadline_met": outcome.is_deadline_met,
+        "error": outcome.error,
+    }
+
+
+def _line(record: dict[str, Any]) -> str:
+    stages = ", ".join(
+        f"{name.replace('_', ' ')} {milliseconds(seconds)}"
+        for name, seconds in record["timeline_s"].items()
+        if seconds >= 5e-5
+    )
+    late = "" if record["deadline_met"] in (None, True) else " [red]late[/red]"
+    why = f"\n    the server failed: {record['error']}" if record["error"] else ""
+    return (
+        f"[bold]{Path(record['image']).name}[/bold]: [bold]{record['label']}[/bold] "
+        f"{record['probability']:.2f}  {milliseconds(record['total_s'])}"
+        f" (predicted {milliseconds(record['predicted_s'])}){late}\n"
+        f"    {record['source']}: {record['plan']}, {record['sent_bytes']} bytes sent\n"
+        f"    [dim]{stages}[/dim]{why}"
+    )

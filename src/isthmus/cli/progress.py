@@ -1,0 +1,59 @@
+"""Progress bars on the terminal, for work that tells its steps. It shows nothing when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from isthmus.cli.output import console
+
+__all__ = ["progress_bars"]
+
+
+class _Bars:
+    """One bar a task, the finished ones above."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def begin(self, task: str, steps: int) -> None:
+        """Add a bar; the one before is filled."""
+        self._fill()
+        self._task = self._bars.add_task(task, total=steps, detail="")
+
+    def advance(self, detail: str = "") -> None:
+        """Move the bar one step on."""
+        if self._task is not None:
+            self._bars.update(self._task, advance=1, detail=detail)
+
+    def _fill(self) -> None:
+        if self._task is not None:
+            total = self._bars.tasks[self._bars.task_ids.index(self._task)].total
+            self._bars.update(self._task, completed=total, detail="")
+
+
+@contextmanager
+def progress_bars() -> Iterator[_Bars]:
+    """Show bars on standard error while the block runs."""
+    bars = Progress(
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+        console=console(stderr=True),
+    )
+    with bars:
+        yield _Bars(bars)

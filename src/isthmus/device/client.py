@@ -1,0 +1,273 @@
+"""Device: decides and carries out one inference after the other, and always has an answer.
+
+It measures and builds nothing; the bundle it opens has been built and profiled before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from isthmus.device.server_watch import ServerWatch
+from isthmus.errors import NoPlanError, RemoteError, RemoteTimeoutError
+from isthmus.estimation.link import LinkEstimate
+from isthmus.loading.bundle import Bundle, open_bundle
+from isthmus.planning.decide import decide
+from isthmus.profiling.probe import probe_link
+from isthmus.runtime.clock import FULL_PACE, Pace, now_s
+from isthmus.runtime.heads import Heads
+from isthmus.runtime.plan_runner import Job, PlanRunner, Run, StageTimes
+from isthmus.runtime.transport import HttpTransport
+from isthmus.types.conditions import Conditions
+from isthmus.types.link import Link
+from isthmus.types.outcome import Outcome, Source, Timeline
+from isthmus.types.plan import Family, Plan, PlanRow, PlanTable, Rules
+
+__all__ = ["Device"]
+
+_LOCAL: frozenset[Family] = frozenset({"local"})
+
+
+class Device:
+    """A device with a profiled bundle and, if there is one, an edge server.
+
+    For every input it decides where the input is prepared, where the network is cut and which
+    network runs, carries that out, and falls back to the best local plan if the server fails.
+    Requests are carried out one at a time; several threads may call ``infer``.
+
+    Examples:
+        ::
+
+            with Device("app.isthmus", server="http://edge:8000") as device:
+                outcome = device.infer(photo_bytes, deadline_s=0.080)
+                outcome.outputs, outcome.source, outcome.plan, outcome.timeline
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        *,
+        server: str | None = None,
+        rules: Rules | None = None,
+        threads: int = 1,
+        timeout_s: float = 5.0,
+        pace: Pace = FULL_PACE,
+    ) -> None:
+        """Open a bundle, load what the rules may need, and look at the link.
+
+        Without a server, or with one that does not answer, everything runs on the device; a
+        server that appears later is found again by itself.
+
+        Args:
+            bundle: A profiled bundle, or its folder.
+            server: Address of the edge server, e.g. ``http://edge:8000``; ``None`` for none.
+            rules: What applies to every request that does not bring its own; by default least
+                latency, everything allowed. Only networks that these rules allow are loaded now.
+            threads: Threads of one inference on the device.
+            timeout_s: Longest time to wait for the server's answer to one request.
+            pace: How fast this device works; for the lab's emulated devices.
+
+        Raises:
+            BundleError: If the bundle is broken or was not profiled.
+            ValueError: If the server's address is malformed, or the time-out is not positive.
+            ModelError: If a network of the bundle cannot be loaded.
+        """
+        if not timeout_s > 0:
+            raise ValueError(f"timeout_s must be positive, got {timeout_s}")
+        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self._table: PlanTable = self._bundle.profiled_table()
+        self._rules = rules or Rules()
+        self._timeout_s = timeout_s
+        self._pace = pace
+        self._lock = threading.Lock()
+        self._heads = Heads(self._bundle.head_path, threads=threads)
+        rows = _rows_of(self._table, self._rules)
+        self._heads.load(rows)
+        self._transport: HttpTransport | None = None
+        self._watch: ServerWatch | None = None
+        if server is not None:
+            self._transport = HttpTransport(server)
+            self._watch = ServerWatch(server, rows, self._bundle.variants)
+        self._runner = PlanRunner(
+            self._bundle.variants, self._heads, self._transport, self._predicted_download_s
+        )
+        self._link = LinkEstimate.from_link(Link(**self._bundle.profile["link"]))
+        if self._watch is not None and self._watch.look():
+            self._look_at_link(rows)
+
+    def __enter__(self) -> Self:
+        """Return the device itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the device."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and give the networks' memory back."""
+        with self._lock:
+            if self._watch is not None:
+                self._watch.close()
+            if self._transport is not None:
+                self._transport.close()
+            self._heads.close()
+
+    @property
+    def link(self) -> Link:
+        """The link as it is estimated now."""
+        return self._link.link
+
+    @property
+    def is_server_available(self) -> bool:
+        """Whether requests may go to the server now."""
+        return self._watch is not None and self._watch.is_available
+
+    def labels(self, variant: str) -> tuple[str, ...]:
+        """Return the names of a network's classes by index; empty if it has none."""
+        return self._bundle.variants[variant].labels
+
+    def infer(
+        self, image: bytes, *, deadline_s: float | None = None, rules: Rules | None = None
+    ) -> Outcome:
+        """Return the network's answer for one photograph, and what happened.
+
+        Args:
+            image: Bytes of an image file (JPEG, PNG, WebP).
+            deadline_s: Seconds until the answer is needed. It is put into the rules; unless they
+                state an objective for it, plans are chosen for accuracy within the deadline.
+            rules: What applies to this request, instead of the device's own rules.
+
+        Raises:
+            ImageError: If the bytes are no image that can be decoded.
+            NoPlanError: If no plan satisfies the rules.
+            RemoteError: If the server failed and the rules allow no local plan.
+            ServerRefusedError: Among them: if the server refused the request.
+        """
+        wanted = _with_deadline(rules or self._rules, deadline_s)
+        with self._lock:
+            return self._infer(image, wanted)
+
+    def decide(self, image: bytes, *, rules: Rules | None = None) -> Plan:
+        """Return the plan that ``infer`` would choose now, without running it.
+
+        Raises:
+            ImageError: If the bytes are no image.
+            NoPlanError: If no plan satisfies the rules.
+        """
+        job = Job(image, StageTimes())
+        return decide(self._table, self._conditions(job), rules or self._rules)
+
+    def _infer(self, image: bytes, rules: Rules) -> Outcome:
+        begun_at_s = now_s()
+        times = StageTimes(self._pace)
+        job = Job(image, times)
+        plan = self._timed_decision(job, rules, times)
+        error = ""
+        try:
+            run = self._runner.run(plan.row, job, timeout_s=self._timeout_s)
+            if not plan.row.is_local:
+                self._learn(run)
+            source = _source(plan)
+        except RemoteError as failure:
+            self._learn_from(failure, plan)
+            try:
+                plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s), times)
+            except NoPlanError:
+                raise failure from None
+            run = self._runner.run(plan.row, job, timeout_s=self._timeout_s)
+            source, error = "fallback", f"{type(failure).__name__}: {failure}"
+        total_s = now_s() - begun_at_s
+        seconds = {f"{stage}_s": value for stage, value in times.seconds.items()}
+        unaccounted_s = total_s - sum(seconds.values())
+        return Outcome(
+            outputs=run.outputs,
+            source=source,
+            plan=plan,
+            timeline=Timeline(**seconds, unaccounted_s=unaccounted_s),
+            sent_bytes=run.sent_bytes,
+            received_bytes=run.received_bytes,
+            was_cold=run.was_cold,
+            is_deadline_met=None if rules.deadline_s is None else total_s <= rules.deadline_s,
+            error=error,
+        )
+
+    def _timed_decision(self, job: Job, rules: Rules, times: StageTimes) -> Plan:
+        _ = job.facts  # reading the header counts as decoding
+        begun_at_s = now_s()
+        plan = decide(self._table, self._conditions(job), rules)
+        times.add("decide", now_s() - begun_at_s)
+        return plan
+
+    def _conditions(self, job: Job) -> Conditions:
+        facts = job.facts
+        watch = self._watch
+        return Conditions(
+            link=self._link.link,
+            image=facts,
+            is_connected=self._transport is not None and self._transport.is_connected,
+            is_server_available=watch is not None and watch.is_available,
+            unit_ready_s=watch.unit_ready_s if watch is not None else {},
+        )
+
+    def _learn(self, run: Run) -> None:
+        self._link = self._link.observe(run.sent_bytes, run.received_bytes, run.network_s)
+
+    def _learn_from(self, failure: RemoteError, plan: Plan) -> None:
+        if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
+            self._link = self._link.observe(round(plan.sent_bytes), 0, self._timeout_s)
+        if self._watch is not None:
+            self._watch.report(failure, plan.row.unit)
+
+    def _predicted_download_s(self, received_bytes: int) -> float:
+        link = self._link.link
+        return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
+
+    def _look_at_link(self, rows: Sequence[PlanRow]) -> None:
+        """Measure the link with the bundle's own photographs; they are nobody's secret."""
+        whole = [row for row in rows if row.family == "file"]
+        if whole:
+            with contextlib.suppress(RemoteError):  # the first request will find out
+                self._link = probe_link(self._runner, whole[0], self._bundle.photographs())
+
+
+def _rows_of(table: PlanTable, rules: Rules) -> tuple[PlanRow, ...]:
+    """Return the rows of the networks that the rules allow."""
+    return tuple(
+        row for row in table.rows if rules.variants is None or row.variant in rules.variants
+    )
+
+
+def _with_deadline(rules: Rules, deadline_s: float | None) -> Rules:
+    if deadline_s is None:
+        return rules
+    return replace(rules, objective="most_accurate", deadline_s=deadline_s)
+
+
+def _local(rules: Rules, spent_s: float) -> Rules:
+    """Return the rules for what is left of a request: local plans, in the rest of the deadline.
+
+    Raises:
+        NoPlanError: If the rules exclude local plans.
+    """
+    if rules.families is not None and "local" not in rules.families:
+        raise NoPlanError("the rules allow no local plan")
+    if rules.deadline_s is None or rules.deadline_s > spent_s:
+        left_s = None if rules.deadline_s is None else rules.deadline_s - spent_s
+        return replace(rules, families=_LOCAL, deadline_s=left_s)
+    return replace(rules, families=_LOCAL, objective="least_latency", deadline_s=None)
+
+
+def _source(plan: Plan) -> Source:
+    if plan.row.is_local:
+        return "device"
+    return "split" if plan.row.family == "split" else "edge"

@@ -1,0 +1,309 @@
+"""Bundle: the folder that a device runs from; read and written here without onnx.
+
+A bundle holds ``manifest.json``, the device's parts of each network under ``networks/``, a few
+photographs under ``calibration/`` and, once profiled, one plan table under ``profiles/``. See
+``docs/bundle.md``. Building one is ``building``'s work, profiling one ``profiling``'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from isthmus.errors import BundleError
+from isthmus.types.plan import STAGES, PlanRow, PlanTable
+from isthmus.types.variant import Accuracy, InputPipeline, Variant
+
+__all__ = [
+    "SCHEMA",
+    "Bundle",
+    "Candidate",
+    "digest_files",
+    "open_bundle",
+    "save_manifest",
+    "save_profile",
+]
+
+SCHEMA = 1
+"""Version of the bundle's format; a reader refuses any other."""
+
+_MANIFEST = "manifest.json"
+_PROFILE = "profile.json"
+_ARRAYS = (
+    "coefficients",
+    "residual_s",
+    "sent_bytes",
+    "sent_bytes_sd",
+    "accuracy",
+    "agreement",
+    "exit_probability",
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan that may become a row: what it does, and what is known before any time is measured.
+
+    Attributes:
+        row: What it does.
+        agreement: Share of the photographs on which its top-1 is the unsplit network's.
+        checked: On how many photographs that was checked; 0 for lossless plans.
+    """
+
+    row: PlanRow
+    agreement: float = 1.0
+    checked: int = 0
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a device runs from.
+
+    Attributes:
+        path: The folder.
+        variants: The networks, by name.
+        heads: Files of the device's parts, relative to ``path``, by variant and cut id (empty for
+            the whole network).
+        candidates: The plans that a profile measures.
+        calibration: Photographs to measure with, relative to ``path``.
+        table: The plan table, or ``None`` before the bundle has been profiled.
+        profile: How the table was measured (server, date, versions, link), JSON values; empty
+            before.
+    """
+
+    path: Path
+    variants: Mapping[str, Variant]
+    heads: Mapping[tuple[str, str], str]
+    candidates: tuple[Candidate, ...]
+    calibration: tuple[str, ...]
+    table: PlanTable | None
+    profile: Mapping[str, Any]
+
+    def head_path(self, variant: str, cut_id: str) -> Path:
+        """Return the ONNX file of the device's part before a cut; ``""`` is the whole network.
+
+        Raises:
+            BundleError: If the bundle has no such part.
+        """
+        try:
+            return self.path / self.heads[variant, cut_id]
+        except KeyError:
+            raise BundleError(
+                f"{self.path} holds no part of {variant} for cut {cut_id!r}"
+            ) from None
+
+    def photographs(self) -> tuple[bytes, ...]:
+        """Read the calibration photographs."""
+        return tuple((self.path / name).read_bytes() for name in self.calibration)
+
+    def profiled_table(self) -> PlanTable:
+        """Return the plan table.
+
+        Raises:
+            BundleError: If the bundle has not been profiled.
+        """
+        if self.table is None:
+            raise BundleError(
+                f"{self.path} has not been profiled on this device: "
+                f"run `isthmus profile {self.path} --server URL`"
+            )
+        return self.table
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and check that it is whole.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        BundleError: If it is missing, of another schema, or if a file is missing, truncated or
+            not as it was when written.
+    """
+    folder = Path(path)
+    manifest = _read_json(folder / _MANIFEST, f"`isthmus build MODELS -o {folder}` makes one")
+    if manifest.get("schema") != SCHEMA:
+        raise BundleError(
+            f"{folder} has schema {manifest.get('schema')!r}, this version reads {SCHEMA}: "
+            "build it again"
+        )
+    _check_files(folder, manifest)
+    try:
+        variants = {entry["name"]: _variant(entry) for entry in manifest["variants"]}
+        heads = {
+            (entry["name"], cut_id): file
+            for entry in manifest["variants"]
+            for cut_id, file in entry["heads"].items()
+        }
+        candidates = tuple(
+            Candidate(_row(entry["row"]), entry["agreement"], entry["checked"])
+            for entry in manifest["candidates"]
+        )
+        calibration = tuple(manifest["calibration"])
+        profile_name = manifest["profile"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{folder / _MANIFEST} is malformed: {error!r}") from error
+    table, profile = (None, {}) if profile_name is None else _read_profile(folder / profile_name)
+    return Bundle(folder, variants, heads, candidates, calibration, table, profile)
+
+
+def save_manifest(
+    folder: Path,
+    *,
+    variants: Mapping[str, Variant],
+    heads: Mapping[tuple[str, str], str],
+    candidates: tuple[Candidate, ...],
+    calibration: tuple[str, ...],
+) -> None:
+    """Write the manifest of a bundle that has not been profiled, over the files in ``folder``."""
+    manifest = {
+        "schema": SCHEMA,
+        "variants": [
+            {
+                **dataclasses.asdict(variant),
+                "heads": {cut: file for (name, cut), file in heads.items() if name == key},
+            }
+            for key, variant in variants.items()
+        ],
+        "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
+        "calibration": list(calibration),
+        "files": digest_files(folder),
+        "profile": None,
+    }
+    _write_json(folder / _MANIFEST, manifest)
+
+
+def save_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> None:
+    """Give a bundle a plan table; the old one stays in force until the new one is complete.
+
+    Args:
+        folder: The bundle.
+        table: The compiled table.
+        profile: How it was measured, JSON values.
+
+    Raises:
+        BundleError: If the folder is no bundle.
+        OSError: If it cannot be written (the bundle is then as it was).
+    """
+    manifest = _read_json(folder / _MANIFEST, "a profile needs a bundle")
+    name = f"profiles/{uuid.uuid4().hex[:12]}"
+    target = folder / name
+    try:
+        target.mkdir(parents=True)
+        for array in _ARRAYS:
+            (target / f"{array}.f64").write_bytes(getattr(table, array).astype("<f8").tobytes())
+        content = {
+            "stages": list(STAGES),
+            "columns": list(table.columns),
+            "rows": [dataclasses.asdict(row) for row in table.rows],
+            "files": digest_files(target),
+            "measured": dict(profile),
+        }
+        _write_json(target / _PROFILE, content)
+        _write_json(folder / _MANIFEST, {**manifest, "profile": name})
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    for other in (folder / "profiles").iterdir():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def digest_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file below ``folder``, by its relative POSIX path."""
+    return {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _MANIFEST
+    }
+
+
+def _check_files(folder: Path, description: Mapping[str, Any]) -> None:
+    files = description.get("files")
+    if not isinstance(files, dict):
+        raise BundleError(f"{folder} is malformed: its list of files is missing")
+    for name, expected in files.items():
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise BundleError(f"{folder} names a file outside of itself: {name}")
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing: build or profile the bundle again")
+        if path.stat().st_size != expected["bytes"]:
+            raise BundleError(
+                f"{path} has {path.stat().st_size} bytes instead of {expected['bytes']}: "
+                "it is truncated or was changed; build or profile the bundle again"
+            )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected["sha256"]:
+            raise BundleError(f"{path} was changed since it was written: build the bundle again")
+
+
+def _read_profile(folder: Path) -> tuple[PlanTable, Mapping[str, Any]]:
+    content = _read_json(folder / _PROFILE, "profile the bundle again")
+    _check_files(folder, content)
+    try:
+        if tuple(content["stages"]) != STAGES:
+            raise ValueError(f"stages {content['stages']}, expected {STAGES}")
+        rows, columns = content["rows"], tuple(content["columns"])
+        arrays = {
+            name: np.frombuffer((folder / f"{name}.f64").read_bytes(), dtype="<f8").astype(float)
+            for name in _ARRAYS
+        }
+        shape = (len(rows), len(STAGES), len(columns))
+        arrays["coefficients"] = arrays["coefficients"].reshape(shape)
+        table = PlanTable(rows=tuple(_row(row) for row in rows), columns=columns, **arrays)
+        return table, content["measured"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder / _PROFILE} is malformed: {error}") from error
+
+
+def _variant(entry: Mapping[str, Any]) -> Variant:
+    return Variant(
+        name=entry["name"],
+        graph_sha256=entry["graph_sha256"],
+        task=entry["task"],
+        accuracy=Accuracy(**entry["accuracy"]) if entry["accuracy"] else None,
+        pipeline=InputPipeline.from_json(entry["pipeline"]) if entry["pipeline"] else None,
+        labels=tuple(entry["labels"]),
+    )
+
+
+def _row(entry: Mapping[str, Any]) -> PlanRow:
+    return PlanRow(**{**entry, "tensors": tuple(entry["tensors"])})
+
+
+def _read_json(path: Path, advice: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} does not exist: {advice}") from error
+    except NotADirectoryError as error:
+        raise BundleError(f"{path.parent} is a file, not a bundle's folder") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is truncated or no JSON ({error}): {advice}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} is malformed: a JSON object was expected")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the whole file or leave the old one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,258 @@
+"""PlanRunner: carries out one row of a plan table for one input and reports where the time went.
+
+It does not choose rows, fall back or learn: ``device.client`` decides with it and
+``profiling.profile`` measures with it, so what is measured is what will be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isthmus.errors import BadReplyError, CodecError, NoPlanError, ProtocolError
+from isthmus.runtime import codecs, image, protocol
+from isthmus.runtime.clock import FULL_PACE, Pace, now_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL.Image import Image
+
+    from isthmus.runtime.heads import Heads
+    from isthmus.runtime.transport import Exchange, Transport
+    from isthmus.types.codec import Payload
+    from isthmus.types.conditions import ImageFacts
+    from isthmus.types.plan import PlanRow
+    from isthmus.types.variant import InputPipeline, Variant
+
+__all__ = ["IMAGE_SUFFIX", "JPEG_QUALITY", "Job", "PlanRunner", "Run", "StageTimes"]
+
+IMAGE_SUFFIX = ".image"
+"""What a server appends to a model's name for the entry that takes a photograph as a file."""
+
+JPEG_QUALITY = 90
+
+
+class StageTimes:
+    """Seconds by stage of one request, filled while it runs; stages may recur and add up."""
+
+    def __init__(self, pace: Pace = FULL_PACE) -> None:
+        self.seconds: dict[str, float] = {}
+        self._pace = pace
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add ``seconds`` to a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def device(self, stage: str) -> Iterator[None]:
+        """Time a stage of the device, at the device's pace."""
+        begun_at_s = now_s()
+        yield
+        self._pace.after(now_s() - begun_at_s)
+        self.add(stage, now_s() - begun_at_s)
+
+
+class Job:
+    """One input on its way through a plan: nothing is decoded or resized twice.
+
+    A second plan for the same input (the fallback after a failure) goes on with what the first
+    has made.
+    """
+
+    def __init__(self, data: bytes, times: StageTimes) -> None:
+        """Take an image file as it is.
+
+        Args:
+            data: Bytes of a JPEG, PNG or WebP file.
+            times: Where the stages' times go.
+        """
+        self.data = data
+        self.times = times
+        self._facts: ImageFacts | None = None
+        self._decoded: dict[int, Image] = {}
+        self._pixels: dict[InputPipeline, np.ndarray] = {}
+
+    def again(self, times: StageTimes) -> Job:
+        """Return a job for the same input that has all that was made so far, with new times."""
+        other = Job(self.data, times)
+        other._facts = self._facts
+        other._decoded = self._decoded
+        other._pixels = self._pixels
+        return other
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What the image's header tells.
+
+        Raises:
+            ImageError: If the bytes are no image.
+        """
+        if self._facts is None:
+            with self.times.device("decode"):
+                self._facts = image.read_facts(self.data)
+        return self._facts
+
+    def pixels(self, pipeline: InputPipeline) -> np.ndarray:
+        """Return the resized and cropped photograph, uint8 ``[H, W, 3]`` RGB.
+
+        Raises:
+            ImageError: If the bytes are no image that can be decoded.
+        """
+        if pipeline not in self._pixels:
+            side_px = pipeline.resize_shorter_side_px
+            if side_px not in self._decoded:
+                with self.times.device("decode"):
+                    self._decoded[side_px] = image.decode(self.data, shorter_side_px=side_px)
+            with self.times.device("preprocess"):
+                self._pixels[pipeline] = image.fit(self._decoded[side_px], pipeline)
+        return self._pixels[pipeline]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What carrying out one row gave.
+
+    Attributes:
+        outputs: The network's outputs by name.
+        sent_bytes: Bytes written to the server.
+        received_bytes: Bytes of the reply's body.
+        network_s: The exchange without the server's own time, seconds; 0 for local rows.
+        was_cold: Whether the server loaded a model for it.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    network_s: float = 0.0
+    was_cold: bool = False
+
+
+@dataclass(frozen=True)
+class PlanRunner:
+    """Carries out rows with this device's heads and one server.
+
+    Attributes:
+        variants: The networks by name.
+        heads: The device's parts of them.
+        transport: The way to the server, or ``None`` without one.
+        download_s: Predicts the seconds that a reply of so many bytes takes to come back, by
+            which an exchange is told apart into ``upload`` and ``download``.
+    """
+
+    variants: Mapping[str, Variant]
+    heads: Heads
+    transport: Transport | None = None
+    download_s: Callable[[int], float] = field(default=lambda _: 0.0)
+
+    def run(self, row: PlanRow, job: Job, *, timeout_s: float) -> Run:
+        """Carry out one row.
+
+        Args:
+            row: What to do.
+            job: The input; its stage times are added to.
+            timeout_s: Longest time that the exchange with the server may take.
+
+        Raises:
+            ImageError: If the input cannot be decoded on the device.
+            RemoteError: If the server fails; the time lost is booked as ``wait``.
+            NoPlanError: If the row needs a server and there is none.
+        """
+        if row.is_local:
+            feeds = self._input_tensor(row, job)
+            with job.times.device("head"):
+                return Run(self.heads.session(row.variant).run(feeds))
+        if self.transport is None:
+            raise NoPlanError(f"{row.label} needs a server and none was given")
+        model, tensors = self._message(row, job)
+        with job.times.device("encode"):
+            headers, body = protocol.pack_request(protocol.InferRequest(inputs=tensors))
+        begun_at_s = now_s()
+        try:
+            exchange = self.transport.exchange(
+                "POST", f"v2/models/{model}/infer", headers=headers, body=body, timeout_s=timeout_s
+            )
+            outputs = _outputs(exchange)
+        except Exception:
+            job.times.add("wait", now_s() - begun_at_s)
+            raise
+        return self._book(exchange, outputs, job.times)
+
+    def _input_tensor(self, row: PlanRow, job: Job) -> dict[str, np.ndarray]:
+        pipeline = self._pipeline(row)
+        pixels = job.pixels(pipeline)
+        with job.times.device("preprocess"):
+            tensor = image.normalise(image.planar(pixels, pipeline), pipeline)
+        return {self.heads.session(row.variant, row.cut_id).inputs[0].name: tensor}
+
+    def _message(self, row: PlanRow, job: Job) -> tuple[str, tuple[protocol.WireTensor, ...]]:
+        """Return the server's model and the tensors to send to it."""
+        if row.family == "split":
+            feeds = self._input_tensor(row, job)
+            with job.times.device("head"):
+                crossing = self.heads.session(row.variant, row.cut_id).run(feeds)
+            with job.times.device("encode"):
+                codec = codecs.CODECS[row.codec]
+                return row.unit, tuple(
+                    protocol.WireTensor(name, codec.encode(crossing[name])) for name in row.tensors
+                )
+        if row.family == "file":
+            return row.unit, (_image_tensor(protocol.bytes_payload(job.data)),)
+        pipeline = self._pipeline(row)
+        pixels = job.pixels(pipeline)
+        with job.times.device("encode"):
+            if row.family == "resized":
+                jpeg = image.encode_jpeg(pixels, quality=JPEG_QUALITY)
+                return row.unit, (_image_tensor(protocol.bytes_payload(jpeg, cropped=True)),)
+            payload = codecs.encode_pixels(image.planar(pixels, pipeline), pipeline)
+            return row.unit, (protocol.WireTensor(row.tensors[0], payload),)
+
+    def _pipeline(self, row: PlanRow) -> InputPipeline:
+        pipeline = self.variants[row.variant].pipeline
+        if pipeline is None:
+            raise NoPlanError(f"{row.variant} has no input pipeline, so it takes no photographs")
+        return pipeline
+
+    def _book(
+        self, exchange: Exchange, outputs: Mapping[str, np.ndarray], times: StageTimes
+    ) -> Run:
+        """Split an exchange into stages; a server that tells no times counts as link."""
+        server = protocol.parse_server_timing(exchange.headers.get("server-timing", ""))
+        total_s = min(server.get("total", 0.0), exchange.elapsed_s)
+        network_s = exchange.elapsed_s - total_s
+        download_s = min(self.download_s(exchange.received_bytes), network_s)
+        load_s = server.get("load", 0.0)
+        wait_s = min(server.get("queue", 0.0) + load_s, total_s)
+        decode_s = min(server.get("decode", 0.0), total_s - wait_s)
+        times.add("connect", exchange.connect_s)
+        times.add("upload", network_s - download_s)
+        times.add("wait", wait_s)
+        times.add("server_decode", decode_s)
+        times.add("server", total_s - wait_s - decode_s)
+        times.add("download", download_s)
+        return Run(
+            outputs=outputs,
+            sent_bytes=exchange.sent_bytes,
+            received_bytes=exchange.received_bytes,
+            network_s=network_s,
+            was_cold=load_s > 0,
+        )
+
+
+def _image_tensor(payload: Payload) -> protocol.WireTensor:
+    return protocol.WireTensor("image", payload)
+
+
+def _outputs(exchange: Exchange) -> dict[str, np.ndarray]:
+    try:
+        reply = protocol.unpack_reply(exchange.headers, exchange.body)
+        return {
+            tensor.name: codecs.decode(tensor.payload, limit_bytes=len(exchange.body) + 1)
+            for tensor in reply.outputs
+        }
+    except (ProtocolError, CodecError) as error:
+        raise BadReplyError(f"reply could not be understood: {error}") from error
