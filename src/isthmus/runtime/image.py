@@ -40,10 +40,10 @@ __all__ = [
 MAX_PIXELS = 170_000_000
 """Images with more pixels are refused; just below Pillow's limit against decompression bombs."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is read. Formats that start other programs (EPS) or embed others (ICNS) are left out."""
 
-_FORMAT_NAMES = {"mpo": "jpeg"}  # what many phones write: a JPEG with another one behind it
+_FORMAT_NAMES = {"mpo": "jpeg"}  # as many phones write: a JPEG with another one behind it
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -108,8 +108,8 @@ def fit(image: Image.Image, pipeline: InputPipeline) -> NDArray[np.uint8]:
     """Resize the shorter side and crop the centre.
 
     Sizes are rounded as torchvision's ``Resize`` and ``CenterCrop`` do: the longer side down,
-    the crop's offset to the nearest even. Only the crop is computed, which gives the same
-    pixels as resizing everything first.
+    the crop's offset to the nearest, halves to even. Only the crop is computed, which gives
+    what resizing everything first would, but for the rounding between Pillow's two passes.
 
     Args:
         image: Mode ``RGB``.
