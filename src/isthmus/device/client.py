@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +30,7 @@ from isthmus.types.plan import Family, Plan, PlanRow, PlanTable, Rules
 __all__ = ["Device"]
 
 _LOCAL: frozenset[Family] = frozenset({"local"})
+_FILE: frozenset[Family] = frozenset({"file"})
 
 
 class Device:
@@ -98,7 +98,7 @@ class Device:
         )
         self._link = LinkEstimate.from_link(Link(**self._bundle.profile["link"]))
         if self._watch is not None and self._watch.look():
-            self._look_at_link(rows)
+            self._look_at_link()
 
     def __enter__(self) -> Self:
         """Return the device itself."""
@@ -232,18 +232,22 @@ class Device:
         link = self._link.link
         return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
 
-    def _look_at_link(self, rows: Sequence[PlanRow]) -> None:
+    def _look_at_link(self) -> None:
         """Measure the link with the bundle's own photographs; they are nobody's secret."""
-        whole = [row for row in rows if row.family == "file"]
+        whole = _rows_of(self._table, Rules(variants=self._rules.variants, families=_FILE))
         if whole:
             with contextlib.suppress(RemoteError):  # the first request will find out
                 self._link = probe_link(self._runner, whole[0], self._bundle.photographs())
 
 
 def _rows_of(table: PlanTable, rules: Rules) -> tuple[PlanRow, ...]:
-    """Return the rows of the networks that the rules allow."""
+    """Return the rows that may run under the rules."""
     return tuple(
-        row for row in table.rows if rules.variants is None or row.variant in rules.variants
+        row
+        for row in table.rows
+        if (rules.variants is None or row.variant in rules.variants)
+        and (rules.families is None or row.family in rules.families)
+        and not (rules.no_pixels_leave and row.has_pixels)
     )
 
 

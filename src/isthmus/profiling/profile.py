@@ -77,6 +77,7 @@ def profile_bundle(
     rounds: int = ROUNDS,
     threads: int = 1,
     pace: Pace = FULL_PACE,
+    notes: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> ProfileReport:
     """Measure every candidate of a bundle here and on the server, and give the bundle its table.
@@ -90,6 +91,7 @@ def profile_bundle(
         rounds: How often each plan is run.
         threads: Threads of one inference here.
         pace: How fast this device works; for the lab's emulated devices.
+        notes: JSON values to keep with the profile.
         progress: Told about each step.
 
     Raises:
@@ -121,7 +123,8 @@ def profile_bundle(
         transport.close()
     table = compile_table(entries, columns_for(side_px for side_px in inputs.device_decode))
     elapsed_s = time.perf_counter() - begun_at_s
-    save_profile(bundle.path, table, _record(server, metadata, threads, rounds, link, elapsed_s))
+    record = _record(server, metadata, threads, rounds, link, elapsed_s)
+    save_profile(bundle.path, table, {**record, **(notes or {})})
     return ProfileReport(table, link, measuring.runs, elapsed_s)
 
 

@@ -1,0 +1,200 @@
+"""``isthmus demo``: the whole of it on one machine. It parses, calls and prints."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from isthmus.cli.output import console, write_json
+from isthmus.cli.progress import progress_bars
+from isthmus.errors import LabError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isthmus.lab.demo import DemoSettings, Setup
+
+__all__ = ["command"]
+
+_PART_TITLES = {
+    "latency": "least latency",
+    "no_pixels": "least latency, no pixels leave the device",
+}
+
+
+def command(
+    folder: Annotated[
+        Path, typer.Option(help="Where the bundle and the figure go; reused the next time.")
+    ] = Path("demo"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Build and profile again, whatever is there.")
+    ] = False,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option("--settings", help="Another settings file (TOML) than the package's."),
+    ] = None,
+    json_target: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
+    ] = None,
+) -> None:
+    """Run a real classifier across an emulated device, emulated links and a real edge server.
+
+    Starts the server in a process of its own, builds and profiles a bundle of the zoo (or reuses
+    the last one), then sends photographs over links of several rates, by every static method and
+    by Isthmus in turns, and compares every answer with the unsplit network's. About three minutes
+    after set-up.
+
+    Example: isthmus demo --json demo.json
+    """
+    from isthmus.lab.demo import prepare, read_settings, run_part
+    from isthmus.lab.report import draw, summarise
+    from isthmus.lab.server_process import ServerProcess
+
+    zoo = _zoo()
+    settings = read_settings(settings_file)
+    out = console(stderr=json_target == "-")
+    if fresh:
+        shutil.rmtree(folder / "app.isthmus", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {path.name: path for path in zoo.photograph_paths()}
+    unknown = sorted(set(settings.photographs) - set(files))
+    if unknown:
+        raise LabError(f"the zoo has no photograph {unknown[0]}: it has {', '.join(files)}")
+    photographs = {name: files[name].read_bytes() for name in settings.photographs}
+    models_folder = zoo.model_path(zoo.model_names()[0]).parent
+    _print_settings(out, settings, photographs)
+    with ServerProcess(models_folder, threads=settings.threads) as server:
+        out.print(f"edge server: process {server.pid}, {server.url}", highlight=False)
+        with progress_bars() as progress:
+            setup = prepare(
+                folder,
+                models_folder,
+                server,
+                settings,
+                photographs=zoo.photograph_paths(),
+                calibration=zoo.photograph_paths("calibration"),
+                progress=progress,
+            )
+        _print_setup(out, setup)
+        begun_at_s = time.perf_counter()
+        requests = []
+        with progress_bars() as progress:
+            for part in settings.parts:
+                count = len(part.methods) * len(photographs) * settings.repeats
+                progress.begin(part.name, count * len(settings.links_mbit_per_s))
+                requests += run_part(
+                    part,
+                    settings,
+                    setup,
+                    server,
+                    photographs,
+                    on_request=lambda r: progress.advance(
+                        f"{r.link_mbit_per_s:g} Mbit/s {r.method} {r.photograph}"
+                    ),
+                )
+        runs_s = time.perf_counter() - begun_at_s
+    figures = summarise(requests, settings, setup)
+    figures["runs_s"] = runs_s
+    draw(figures, folder / "demo.svg")
+    draw(figures, folder / "demo.png")
+    if json_target is not None:
+        write_json(figures, json_target)
+    _print_figures(out, figures, runs_s, len(requests), folder)
+
+
+def _zoo() -> Any:
+    try:
+        import isthmus_zoo
+    except ImportError as error:
+        raise LabError("the demo needs the networks of isthmus-zoo: pip install ./zoo") from error
+    return isthmus_zoo
+
+
+def _print_settings(out: Console, settings: DemoSettings, photographs: dict[str, bytes]) -> None:
+    sizes = ", ".join(f"{name} {len(data) / 1e3:.0f} KB" for name, data in photographs.items())
+    links = ", ".join(f"{rate:g}" for rate in settings.links_mbit_per_s)
+    out.print(
+        f"emulated device: {settings.device_slowdown:g} times slower than this machine; emulated "
+        f"links: {links} Mbit/s, round trip {settings.round_trip_s * 1e3:g} ms\n"
+        f"photographs: {sizes}; each {settings.repeats} times, cut off at "
+        f"{settings.request_limit_s:g} s; {settings.threads} thread a side",
+        highlight=False,
+    )
+
+
+def _print_setup(out: Console, setup: Setup) -> None:
+    for what, seconds in (("bundle", setup.build_s), ("profile", setup.profile_s)):
+        done = f"made in {seconds:.1f} s" if seconds else "reused (--fresh makes a new one)"
+        out.print(f"{what}: {done}", highlight=False)
+
+
+def _print_figures(
+    out: Console, figures: dict[str, Any], runs_s: float, count: int, folder: Path
+) -> None:
+    for name, title in _PART_TITLES.items():
+        out.print(_table(figures[name], title))
+        out.print(_summary(figures[name]), highlight=False)
+    exact, lossy = figures["agreement"], figures["agreement_lossy"]
+    error, decide = figures["prediction_error"], figures["decide_us"]
+    sources = ", ".join(f"{name} {n}" for name, n in figures["sources"].items())
+    out.print(
+        f"answers equal to the unsplit network's: lossless {exact['same_top1']} of "
+        f"{exact['checked']} (largest logit difference {exact['max_abs_logit_error']:.2g}), lossy "
+        f"{lossy['same_top1']} of {lossy['checked']} by top-1 "
+        f"({lossy['max_abs_logit_error']:.2g})\n"
+        f"prediction error of isthmus: median {error['median']:.1%}, p95 {error['p95']:.1%}; "
+        f"decision: p50 {decide['p50']:.0f} us, p99 {decide['p99']:.0f} us\n"
+        f"where isthmus ran: {sources}\n"
+        f"{count} requests in {runs_s:.0f} s; figure: {folder / 'demo.svg'}",
+        highlight=False,
+    )
+
+
+def _table(figures: dict[str, Any], title: str) -> Table:
+    table = Table(title=f"{figures['variant']}: {title}; time to the answer, ms", expand=False)
+    table.add_column("Mbit/s", justify="right")
+    table.add_column("method")
+    for column in ("p50", "p95", "KB sent", "cut off"):
+        table.add_column(column, justify="right")
+    table.add_column("plans chosen", overflow="fold")
+    for rate, methods in figures["by_link"].items():
+        best = min(method["p50_ms"] for method in methods.values())
+        for i, (name, method) in enumerate(methods.items()):
+            own = name.startswith("isthmus")
+            chosen = ", ".join(
+                f"{n} {_short(label, figures['variant'])}" for label, n in method["plans"].items()
+            )
+            table.add_row(
+                rate if i == 0 else "",
+                name,
+                f"{method['p50_ms']:.0f}" + (" *" if method["p50_ms"] == best else "  "),
+                f"{method['p95_ms']:.0f}",
+                f"{method['sent_bytes'] / 1e3:.1f}",
+                str(method["cut_off"] or ""),
+                chosen if own else "",
+                style="bold" if own else "",
+                end_section=i == len(methods) - 1,
+            )
+    return table
+
+
+def _short(label: str, variant: str) -> str:
+    return label.removeprefix(variant).strip()
+
+
+def _summary(figures: dict[str, Any]) -> str:
+    versus = ", ".join(f"{m} {x:.2f}" for m, x in figures["geomean_vs_static"].items())
+    links = ", ".join(f"{rate}: {x:.2f}" for rate, x in figures["vs_best_static_of_link"].items())
+    lines = [
+        f"isthmus / static, geometric mean of p50 over links: {versus} (below 1 is faster)",
+        f"isthmus / best static of each link in hindsight: {links}",
+    ]
+    if "noise_floor_ratio" in figures:
+        lines.append(f"noise floor (isthmus run twice): {figures['noise_floor_ratio']:.1%}")
+    return "\n".join(lines)

@@ -1,0 +1,319 @@
+"""The demo: real requests over emulated links, every static choice beside Isthmus.
+
+It chooses nothing itself: a method is a set of ``Rules`` for the one ``Device``. It prints and
+draws nothing (``cli.demo`` and ``lab.report`` do).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from isthmus.building.build import build_bundle
+from isthmus.device.client import Device
+from isthmus.errors import BundleError, LabError, RemoteError
+from isthmus.lab.emulation import SlowedPace
+from isthmus.lab.reference import Reference
+from isthmus.lab.server_process import ServerProcess
+from isthmus.lab.shaper import ShapedLink
+from isthmus.loading.bundle import Bundle, open_bundle
+from isthmus.loading.onnx_file import load_graph
+from isthmus.loading.repository import scan_repository
+from isthmus.profiling.profile import profile_bundle
+from isthmus.types.outcome import Outcome
+from isthmus.types.plan import Family, Rules
+from isthmus.types.progress import SILENT, Progress
+
+__all__ = ["DemoSettings", "Part", "Request", "Setup", "prepare", "read_settings", "run_part"]
+
+METHODS: Mapping[str, frozenset[Family] | None] = {
+    "device_only": frozenset({"local"}),
+    "edge_file": frozenset({"file"}),
+    "edge_resized": frozenset({"resized"}),
+    "isthmus": None,
+    "isthmus_again": None,
+}
+"""Families of plans that each method may use; ``None`` for all."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of the demo.
+
+    Attributes:
+        name: ``latency`` or ``no_pixels``.
+        variant: The network.
+        static: Methods that always do the same.
+        own: Methods that decide.
+        no_pixels_leave: Whether photographs have to stay on the device.
+    """
+
+    name: str
+    variant: str
+    static: tuple[str, ...]
+    own: tuple[str, ...]
+    no_pixels_leave: bool
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All methods, the static ones first."""
+        return (*self.static, *self.own)
+
+    def rules(self, method: str) -> Rules:
+        """Return the rules that make the device behave like a method."""
+        return Rules(
+            variants=frozenset({self.variant}),
+            families=METHODS[method],
+            no_pixels_leave=self.no_pixels_leave,
+        )
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo runs, from its settings file."""
+
+    repeats: int
+    request_limit_s: float
+    device_slowdown: float
+    links_mbit_per_s: tuple[float, ...]
+    round_trip_s: float
+    threads: int
+    photographs: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a demo runs on.
+
+    Attributes:
+        bundle: Built and profiled.
+        models: ONNX files by name.
+        build_s: Seconds that building took; 0 if the bundle was reused.
+        profile_s: Seconds that profiling took; 0 if the profile was reused.
+    """
+
+    bundle: Bundle
+    models: Mapping[str, Path]
+    build_s: float
+    profile_s: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of the demo and what came of it.
+
+    Attributes:
+        part: Name of the comparison.
+        link_mbit_per_s: Rate of the emulated link.
+        method: Who answered.
+        photograph: Its name.
+        seconds: Time to the answer, at most the limit.
+        outcome: ``None`` if the request was cut off.
+        same_top1: Whether the top-1 is the unsplit network's.
+        logit_error: Largest absolute difference from the unsplit network's outputs.
+    """
+
+    part: str
+    link_mbit_per_s: float
+    method: str
+    photograph: str
+    seconds: float
+    outcome: Outcome | None
+    same_top1: bool
+    logit_error: float
+
+
+def read_settings(path: Path | None = None) -> DemoSettings:
+    """Read the demo's settings: the file given, or the one in the package.
+
+    Raises:
+        LabError: If the file is malformed.
+    """
+    source = path or resources.files("isthmus.lab") / "demo_settings.toml"
+    try:
+        content = tomllib.loads(source.read_text(encoding="utf-8"))
+        return DemoSettings(
+            repeats=content["repeats"],
+            request_limit_s=content["request_limit_s"],
+            device_slowdown=content["device_slowdown"],
+            links_mbit_per_s=tuple(content["links_mbit_per_s"]),
+            round_trip_s=content["round_trip_s"],
+            threads=content["threads"],
+            photographs=tuple(content["photographs"]),
+            parts=tuple(
+                Part(
+                    name,
+                    content[name]["variant"],
+                    tuple(content[name]["static"]),
+                    tuple(content[name]["own"]),
+                    no_pixels_leave=name == "no_pixels",
+                )
+                for name in ("latency", "no_pixels")
+            ),
+        )
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise LabError(f"{source} is malformed: {error!r}") from error
+
+
+def prepare(
+    folder: Path,
+    models_folder: Path,
+    server: ServerProcess,
+    settings: DemoSettings,
+    *,
+    photographs: Sequence[Path],
+    calibration: Sequence[Path],
+    progress: Progress = SILENT,
+) -> Setup:
+    """Build and profile the demo's bundle, or reuse what an earlier demo left in ``folder``.
+
+    A bundle is reused if it is of the same networks, a profile if the emulated device is the same.
+
+    Args:
+        folder: Where the bundle is kept.
+        models_folder: The repository that the server serves.
+        server: A running server; profiling talks to it directly, not over an emulated link.
+        settings: What the demo runs.
+        photographs: On these lossy plans must keep the answer.
+        calibration: Photographs to measure with.
+        progress: Told about each step.
+    """
+    models = {model.name: model.path for model in scan_repository(models_folder)}
+    path = folder / "app.isthmus"
+    build_s = profile_s = 0.0
+    bundle = _reusable(path, models)
+    if bundle is None:
+        begun_at_s = time.perf_counter()
+        build_bundle(
+            models, path, photographs=photographs, calibration=calibration, progress=progress
+        )
+        build_s = time.perf_counter() - begun_at_s
+        bundle = open_bundle(path)
+    conditions = {"emulated_slowdown": settings.device_slowdown, "threads": settings.threads}
+    if bundle.profile.get("lab") != conditions:
+        report = profile_bundle(
+            bundle,
+            server.url,
+            threads=settings.threads,
+            pace=SlowedPace(settings.device_slowdown),
+            notes={"lab": conditions},
+            progress=progress,
+        )
+        profile_s = report.elapsed_s
+        bundle = open_bundle(path)
+    return Setup(bundle, models, build_s, profile_s)
+
+
+def run_part(
+    part: Part,
+    settings: DemoSettings,
+    setup: Setup,
+    server: ServerProcess,
+    photographs: Mapping[str, bytes],
+    *,
+    on_request: Callable[[Request], None],
+) -> list[Request]:
+    """Run one comparison over every link; methods take turns on each photograph.
+
+    Args:
+        part: What is compared.
+        settings: Links, repeats and limits.
+        setup: Bundle and networks.
+        server: A running server.
+        photographs: Image files by name.
+        on_request: Called after each request.
+
+    Returns:
+        All requests, in the order in which they were made.
+    """
+    requests: list[Request] = []
+    with Reference(setup.models[part.variant], setup.bundle.variants[part.variant]) as reference:
+        for rate_mbit in settings.links_mbit_per_s:
+            with ExitStack() as stack:
+                link = stack.enter_context(
+                    ShapedLink(
+                        server.url,
+                        rate_bits_per_s=rate_mbit * 1e6,
+                        rtt_s=settings.round_trip_s,
+                    )
+                )
+                devices = _devices(part, settings, setup.bundle, link.url, stack)
+                for method, name in _order(part, settings, tuple(photographs)):
+                    request = _request(
+                        devices[method], part.rules(method), photographs[name], settings
+                    )
+                    same, error = (
+                        (False, math.nan)
+                        if request[1] is None
+                        else reference.compare(name, photographs[name], request[1].outputs)
+                    )
+                    made = Request(part.name, rate_mbit, method, name, *request, same, error)
+                    requests.append(made)
+                    on_request(made)
+    return requests
+
+
+def _reusable(path: Path, models: Mapping[str, Path]) -> Bundle | None:
+    """Return an earlier demo's bundle if it is whole and of the same networks."""
+    if not path.exists():
+        return None
+    try:
+        bundle = open_bundle(path)
+    except BundleError:
+        return None
+    digests = {name: load_graph(file, name=name).sha256 for name, file in models.items()}
+    known = {name: variant.graph_sha256 for name, variant in bundle.variants.items()}
+    return bundle if known == digests else None
+
+
+def _devices(
+    part: Part, settings: DemoSettings, bundle: Bundle, url: str, stack: ExitStack
+) -> dict[str, Device]:
+    """Return a device for each method: those that decide learn from their own requests only."""
+
+    def opened(rules: Rules) -> Device:
+        return stack.enter_context(
+            Device(
+                bundle,
+                server=url,
+                rules=rules,
+                threads=settings.threads,
+                timeout_s=settings.request_limit_s,
+                pace=SlowedPace(settings.device_slowdown),
+            )
+        )
+
+    families = frozenset[Family]().union(*(METHODS[method] or () for method in part.static))
+    static = opened(replace(part.rules(part.static[0]), families=families))
+    return dict.fromkeys(part.static, static) | {m: opened(part.rules(m)) for m in part.own}
+
+
+def _order(
+    part: Part, settings: DemoSettings, photographs: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield method and photograph of each request; who begins moves on by one each time."""
+    methods, start = part.methods, 0
+    for _ in range(settings.repeats):
+        for name in photographs:
+            yield from ((method, name) for method in (*methods[start:], *methods[:start]))
+            start = (start + 1) % len(methods)
+
+
+def _request(
+    device: Device, rules: Rules, photograph: bytes, settings: DemoSettings
+) -> tuple[float, Outcome | None]:
+    """Return the time to the answer, cut off at the limit, and the outcome."""
+    begun_at_s = time.perf_counter()
+    try:
+        outcome = device.infer(photograph, rules=rules)
+    except RemoteError:
+        return settings.request_limit_s, None
+    elapsed_s = time.perf_counter() - begun_at_s
+    return min(elapsed_s, settings.request_limit_s), outcome

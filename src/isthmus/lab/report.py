@@ -1,0 +1,187 @@
+"""Report: from the demo's requests to its figures and its picture. It runs nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.lab.demo import DemoSettings, Part, Request, Setup
+
+__all__ = ["draw", "summarise"]
+
+_COLOURS = {
+    "device_only": "#8d6e63",
+    "edge_file": "#90a4ae",
+    "edge_resized": "#5c6bc0",
+    "isthmus": "#e65100",
+}
+
+
+def summarise(requests: Sequence[Request], settings: DemoSettings, setup: Setup) -> dict[str, Any]:
+    """Return the demo's figures as JSON values.
+
+    Ratios are 0 to 1, times in ms, bytes are means per answered request.
+
+    Args:
+        requests: All requests of all parts.
+        settings: What was run.
+        setup: On what it was run.
+    """
+    parts = {part.name: part for part in settings.parts}
+    figures: dict[str, Any] = {
+        name: _part_figures(part, [r for r in requests if r.part == name], settings)
+        for name, part in parts.items()
+    }
+    own = [r for r in requests if r.method.startswith("isthmus") and r.outcome is not None]
+    answered = [r for r in requests if r.outcome is not None]
+    errors = [
+        abs(r.outcome.plan.latency_s - r.outcome.timeline.total_s) / r.outcome.timeline.total_s
+        for r in own
+        if r.outcome is not None
+    ]
+    decide_us = [r.outcome.timeline.decide_s * 1e6 for r in own if r.outcome is not None]
+    sources = Counter(r.outcome.source for r in own if r.outcome is not None)
+    return {
+        **figures,
+        "agreement": _agreement(r for r in answered if _is_lossless(r)),
+        "agreement_lossy": _agreement(r for r in answered if not _is_lossless(r)),
+        "prediction_error": {"median": _quantile(errors, 0.5), "p95": _quantile(errors, 0.95)},
+        "decide_us": {"p50": _quantile(decide_us, 0.5), "p99": _quantile(decide_us, 0.99)},
+        "sources": {name: sources[name] for name in ("device", "edge", "split", "fallback")},
+        "setup_s": {"build": setup.build_s, "profile": setup.profile_s},
+        "settings": {
+            "links_mbit_per_s": list(settings.links_mbit_per_s),
+            "round_trip_s": settings.round_trip_s,
+            "emulated_device_slowdown": settings.device_slowdown,
+            "request_limit_s": settings.request_limit_s,
+            "repeats": settings.repeats,
+            "threads": settings.threads,
+            "photographs": list(settings.photographs),
+        },
+    }
+
+
+def _part_figures(
+    part: Part, requests: Sequence[Request], settings: DemoSettings
+) -> dict[str, Any]:
+    by_link = {
+        f"{rate:g}": {
+            method: _method_figures(
+                [r for r in requests if r.link_mbit_per_s == rate and r.method == method]
+            )
+            for method in part.methods
+        }
+        for rate in settings.links_mbit_per_s
+    }
+    p50 = {m: [link[m]["p50_ms"] for link in by_link.values()] for m in part.methods}
+    versus = {m: _geometric_mean(_ratios(p50["isthmus"], p50[m])) for m in part.static}
+    hindsight = [min(p50[m][i] for m in part.static) for i in range(len(by_link))]
+    figures: dict[str, Any] = {
+        "variant": part.variant,
+        "by_link": by_link,
+        "geomean_vs_static": versus,
+        "geomean_vs_best_static": max(versus.values()),
+        "vs_best_static_of_link": dict(
+            zip(by_link, _ratios(p50["isthmus"], hindsight), strict=True)
+        ),
+    }
+    if "isthmus_again" in p50:
+        twice = _ratios(p50["isthmus"], p50["isthmus_again"])
+        figures["noise_floor_ratio"] = max(max(x, 1 / x) - 1 for x in twice)
+    return figures
+
+
+def _method_figures(requests: Sequence[Request]) -> dict[str, Any]:
+    seconds = [r.seconds for r in requests]
+    outcomes = [r.outcome for r in requests if r.outcome is not None]
+    plans = Counter(outcome.plan.row.label for outcome in outcomes)
+    return {
+        "p50_ms": _quantile(seconds, 0.5) * 1e3,
+        "p95_ms": _quantile(seconds, 0.95) * 1e3,
+        "sent_bytes": float(np.mean([o.sent_bytes for o in outcomes])) if outcomes else 0.0,
+        "requests": len(requests),
+        "cut_off": len(requests) - len(outcomes),
+        "plans": dict(plans.most_common()),
+    }
+
+
+def _agreement(requests: Iterable[Request]) -> dict[str, Any]:
+    made = list(requests)
+    return {
+        "checked": len(made),
+        "same_top1": sum(r.same_top1 for r in made),
+        "max_abs_logit_error": max((r.logit_error for r in made), default=0.0),
+    }
+
+
+def _is_lossless(request: Request) -> bool:
+    return request.outcome is not None and request.outcome.plan.row.is_lossless
+
+
+def _ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share)) if values else 0.0
+
+
+def draw(figures: Mapping[str, Any], target: Path) -> None:
+    """Draw the latencies of every method over the links, one panel for each part.
+
+    Args:
+        figures: From ``summarise``.
+        target: File to write; its suffix tells the format (``.svg``, ``.png``).
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    settings = figures["settings"]
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+    titles = {"latency": "least latency", "no_pixels": "no pixels leave the device"}
+    for panel, (name, title) in zip(panels, titles.items(), strict=True):
+        by_link = figures[name]["by_link"]
+        methods = [m for m in _COLOURS if m in next(iter(by_link.values()))]
+        rates = [float(rate) for rate in by_link]
+        for method in methods:
+            values = [link[method] for link in by_link.values()]
+            p50, p95 = ([v[key] for v in values] for key in ("p50_ms", "p95_ms"))
+            mine = method == "isthmus"
+            panel.fill_between(rates, p50, p95, color=_COLOURS[method], alpha=0.10, linewidth=0)
+            panel.plot(
+                rates,
+                p50,
+                marker="o",
+                color=_COLOURS[method],
+                linewidth=3 if mine else 1.6,
+                zorder=3 if mine else 2,
+                label=method.replace("_", " "),
+            )
+        panel.set(xscale="log", yscale="log", title=f"{figures[name]['variant']}: {title}")
+        panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        panel.minorticks_off()
+        panel.set_yticks([50, 100, 200, 500, 1000, 2000, 5000])
+        panel.set_yticklabels(["50", "100", "200", "500", "1000", "2000", "5000"])
+        panel.set_xlabel("emulated link, Mbit/s")
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False)
+    panels[0].set_ylabel("time to the answer, ms: p50, shaded up to p95")
+    figure.suptitle(
+        f"measured here on an emulated device ({settings['emulated_device_slowdown']:g} times "
+        f"slower) and emulated links, round trip {settings['round_trip_s'] * 1e3:g} ms",
+        fontsize=9,
+        color="#666666",
+    )
+    figure.savefig(target, dpi=150)
+    plt.close(figure)
