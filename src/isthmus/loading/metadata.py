@@ -1,0 +1,98 @@
+"""What an ONNX file says of itself in its ``isthmus.*`` metadata. It checks no claim of accuracy.
+
+All keys are optional: ``isthmus.task`` (text), ``isthmus.input_pipeline``, ``isthmus.accuracy``,
+``isthmus.labels`` and ``isthmus.origin`` (JSON).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from isthmus.errors import ModelError
+from isthmus.types.variant import Accuracy, InputPipeline, Variant
+
+__all__ = ["head_metadata", "metadata_of", "tail_metadata", "variant_from_metadata"]
+
+_PREFIX = "isthmus."
+_PIPELINE = "isthmus.input_pipeline"
+_OF_THE_OUTPUTS = frozenset({"isthmus.accuracy", "isthmus.labels"})
+
+
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return a model's metadata by key."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def variant_from_metadata(metadata: Mapping[str, str], *, name: str, sha256: str) -> Variant:
+    """Return the variant that a file's metadata describes.
+
+    Args:
+        metadata: Values by key.
+        name: The variant's name.
+        sha256: Hex digest of its ONNX file.
+
+    Returns:
+        The variant; ``task`` is empty where the file does not say.
+
+    Raises:
+        ModelError: If a value is malformed.
+    """
+    pipeline, accuracy, labels = (
+        _parsed(metadata, key) for key in (_PIPELINE, "isthmus.accuracy", "isthmus.labels")
+    )
+    try:
+        return Variant(
+            name=name,
+            graph_sha256=sha256,
+            task=metadata.get("isthmus.task", ""),
+            accuracy=None if accuracy is None else _accuracy(accuracy),
+            pipeline=None if pipeline is None else InputPipeline.from_json(pipeline),
+            labels=() if labels is None else _labels(labels),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ModelError(
+            f"{name}: malformed isthmus.* metadata: {error}; correct it in the file"
+        ) from error
+
+
+def head_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what still holds of a network's head: nothing that is said of the outputs."""
+    return {key: value for key, value in metadata.items() if key not in _OF_THE_OUTPUTS}
+
+
+def tail_metadata(metadata: Mapping[str, str], *, takes_inputs: bool) -> dict[str, str]:
+    """Return what still holds of a network's tail.
+
+    Args:
+        metadata: Of the whole network.
+        takes_inputs: Whether the tail takes the network's own inputs.
+    """
+    return {key: value for key, value in metadata.items() if takes_inputs or key != _PIPELINE}
+
+
+def _parsed(metadata: Mapping[str, str], key: str) -> Any:
+    if key not in metadata:
+        return None
+    try:
+        return json.loads(metadata[key])
+    except ValueError as error:
+        raise ModelError(f"metadata key {key!r} is not JSON: {error}") from error
+
+
+def _accuracy(value: Mapping[str, Any]) -> Accuracy:
+    ratio, status = float(value["ratio"]), value["status"]
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"accuracy ratio {ratio} is not between 0 and 1")
+    if status not in ("published", "measured"):
+        raise ValueError(f"accuracy status {status!r}: published or measured")
+    return Accuracy(str(value["metric"]), ratio, status, str(value.get("source", "")))
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"labels must be a list, not {type(value).__name__}")
+    return tuple(str(label) for label in value)

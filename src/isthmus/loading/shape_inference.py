@@ -1,0 +1,154 @@
+"""Types and shapes of all tensors of an ONNX graph, by onnx's own shape inference.
+
+Large weights take no part: a skeleton of the model goes through inference, in which they are
+inputs of known shape. It does not decide what is constant, and rejects no dynamic shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+
+from isthmus.errors import ModelError
+
+__all__ = ["TensorType", "infer_types", "stored_types"]
+
+_SMALL_ELEMENTS = 1024  # shapes, axes and pads are smaller; only they matter to shape inference
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What is known of a tensor before it is certain that its shape is static.
+
+    Attributes:
+        elem_type: ONNX element type; 0 if unknown or not a tensor.
+        dims: Per dimension its size, its symbolic name, or ``None``; ``None`` if the rank is
+            unknown.
+    """
+
+    elem_type: int
+    dims: tuple[int | str | None, ...] | None
+
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        """The shape, if all of it is known."""
+        if self.dims is None:
+            return None
+        known = tuple(size for size in self.dims if isinstance(size, int))
+        return known if len(known) == len(self.dims) else None
+
+
+def stored_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
+    """Return the types of the initializers, by name."""
+    types = {t.name: TensorType(t.data_type, tuple(t.dims)) for t in graph.initializer}
+    for sparse in graph.sparse_initializer:
+        types[sparse.values.name] = TensorType(sparse.values.data_type, tuple(sparse.dims))
+    return types
+
+
+def infer_types(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto]
+) -> Mapping[str, TensorType]:
+    """Check a graph and return the type of every tensor that inference knows.
+
+    Args:
+        model: The whole model.
+        nodes: Those of its nodes that count, in topological order.
+        inputs: Its true inputs, without initializers.
+
+    Returns:
+        Types by tensor name; tensors that inference knows nothing of are absent.
+
+    Raises:
+        ModelError: If onnx's checker or its shape inference rejects the graph.
+    """
+    skeleton = _skeleton(model, nodes, inputs)
+    try:
+        onnx.checker.check_model(skeleton)
+        inferred = onnx.shape_inference.infer_shapes(
+            skeleton, check_type=True, strict_mode=True, data_prop=True
+        )
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"onnx's checker rejects the network: {_first_line(error)}") from error
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(
+            f"the network's shapes do not fit together: {_first_line(error)}; "
+            f"export it again with static shapes"
+        ) from error
+    except (DecodeError, EncodeError, RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(f"onnx cannot work on the network: {_first_line(error)}") from error
+    graph = inferred.graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    return {value.name: _type_of(value) for value in values} | stored_types(model.graph)
+
+
+def _skeleton(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    """Return the model without large weights, which become inputs."""
+    skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    skeleton.opset_import.extend(model.opset_import)
+    skeleton.functions.extend(model.functions)
+    graph = skeleton.graph
+    graph.name = model.graph.name or "graph"
+    graph.input.extend(inputs)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL_ELEMENTS and not tensor.external_data:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(_stands_for(tensor, tensor.name))
+    for sparse in model.graph.sparse_initializer:
+        graph.input.append(
+            onnx.helper.make_tensor_value_info(
+                sparse.values.name, sparse.values.data_type, list(sparse.dims)
+            )
+        )
+    for node in nodes:
+        value = _stored_value(node)
+        if value is not None and math.prod(value.dims) > _SMALL_ELEMENTS:
+            graph.input.append(_stands_for(value, node.output[0]))
+        else:
+            graph.node.append(node)
+    here = {name for node in graph.node for name in node.output}
+    for info in model.graph.value_info:
+        if info.name in here and _type_of(info).static_shape is not None:
+            graph.value_info.append(info)
+    for output in model.graph.output:
+        graph.output.append(output)
+        if _type_of(output).static_shape is None and output.type.HasField("tensor_type"):
+            graph.output[-1].type.tensor_type.ClearField("shape")
+    return skeleton
+
+
+def _stored_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    return next((a.t for a in node.attribute if a.name == "value"), None)
+
+
+def _stands_for(tensor: onnx.TensorProto, name: str) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+
+
+def _type_of(value: onnx.ValueInfoProto) -> TensorType:
+    if not value.type.HasField("tensor_type"):
+        return TensorType(0, None)
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return TensorType(tensor.elem_type, None)
+    return TensorType(tensor.elem_type, tuple(_size_of(size) for size in tensor.shape.dim))
+
+
+def _size_of(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dimension.HasField("dim_value") and dimension.dim_value >= 0:
+        return int(dimension.dim_value)
+    return str(dimension.dim_param) or None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
