@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from isthmus.errors import ConditionsError
+from isthmus.runtime import clock
 
 __all__ = ["SlowedPace"]
 
@@ -35,7 +36,7 @@ class SlowedPace:
         factor: float,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        now_s: Callable[[], float] = time.perf_counter,
+        now_s: Callable[[], float] = clock.now_s,
     ) -> None:
         if not (math.isfinite(factor) and factor >= 1):
             raise ConditionsError(f"a device can be emulated 1 or more times slower, not {factor}")
