@@ -97,18 +97,20 @@ class LinkEstimate:
 
         Args:
             exchanges: Bytes sent, bytes received and seconds without the server's own time, of
-                each exchange.
+                each exchange; a duration may be slightly negative where clocks are coarse.
 
         Raises:
-            ConditionsError: If there is no exchange, or one has no positive finite duration or
-                no bytes.
+            ConditionsError: If there is no exchange, or one has no finite duration or no bytes.
         """
         for sent, received, elapsed_s in exchanges:
-            if not (math.isfinite(elapsed_s) and elapsed_s > 0 and sent + received > 0):
+            if not (math.isfinite(elapsed_s) and sent + received > 0):
                 raise ConditionsError(f"no exchange takes {elapsed_s} s for {sent + received} B")
         if not exchanges:
             raise ConditionsError("a probe needs at least one exchange")
-        samples = [(float(sent + received), elapsed_s) for sent, received, elapsed_s in exchanges]
+        samples = [
+            (float(sent + received), _clipped(elapsed_s, _RTT_LIMITS_S))
+            for sent, received, elapsed_s in exchanges
+        ]
         least_s = min(elapsed_s for _, elapsed_s in samples)
         most_bytes, most_s = max(samples)
         rtt_s, s_per_byte = _fit_line(samples)
