@@ -15,7 +15,7 @@ import onnx
 from isthmus.errors import ModelError
 from isthmus.types.variant import Accuracy, InputPipeline, Variant
 
-__all__ = ["head_metadata", "metadata_of", "tail_metadata", "variant_from_metadata"]
+__all__ = ["head_metadata", "licence_of", "metadata_of", "tail_metadata", "variant_from_metadata"]
 
 _PREFIX = "isthmus."
 _PIPELINE = "isthmus.input_pipeline"
@@ -57,6 +57,21 @@ def variant_from_metadata(metadata: Mapping[str, str], *, name: str, sha256: str
         raise ModelError(
             f"{name}: malformed isthmus.* metadata: {error}; correct it in the file"
         ) from error
+
+
+def licence_of(metadata: Mapping[str, str]) -> str:
+    """Return the licence that a file states for its weights; empty if it states none.
+
+    It is read from ``model_license``, the key that ONNX knows, or from ``isthmus.origin``.
+
+    Raises:
+        ModelError: If ``isthmus.origin`` is not JSON.
+    """
+    stated = metadata.get("model_license", "")
+    origin = _parsed(metadata, "isthmus.origin")
+    if not stated and isinstance(origin, dict):
+        stated = str(origin.get("license", ""))
+    return stated
 
 
 def head_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

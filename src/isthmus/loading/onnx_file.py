@@ -23,7 +23,14 @@ from isthmus.loading.stored_tensors import check_claims, load_external
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 from isthmus.types.variant import Variant
 
-__all__ = ["graph_from_model", "load_graph", "load_variant", "model_name", "read_model"]
+__all__ = [
+    "graph_from_model",
+    "load_graph",
+    "load_metadata",
+    "load_variant",
+    "model_name",
+    "read_model",
+]
 
 _FILE_LIMIT_BYTES = 2**31 - 1  # protobuf's
 _SHAPE_BYTES = 8192  # stored values that may be shapes are smaller
@@ -74,6 +81,15 @@ def load_graph(path: Path, *, name: str | None = None) -> ModelGraph:
         return graph_from_model(model, name=name or model_name(path), sha256=sha256)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of an ONNX file by key.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    return metadata_of(_parse(path)[0])
 
 
 def load_variant(path: Path, *, name: str | None = None) -> Variant:

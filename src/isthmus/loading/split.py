@@ -6,6 +6,7 @@ with it, in both if both need it, so that either part stands alone.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,8 @@ def split_model(model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str
         ModelError: If ``model`` is not one that ``graph_from_model`` accepts.
     """
     cut = Cut.of(graph.sha256, tensors)
+    for name in cut.tensors:
+        _check_known(graph, name)
     device = device_layers(graph, cut.tensors)
     here = {name for i in device for name in graph.layers[i].outputs} | set(cut.tensors)
     answered = [name for name in graph.outputs if name in here and name not in cut.tensors]
@@ -116,6 +119,17 @@ def _part(
     written = {name for node in nodes for name in node.output} - {*inputs, *outputs}
     part.graph.value_info.extend(v for v in model.graph.value_info if v.name in written)
     return part
+
+
+def _check_known(graph: ModelGraph, tensor: str) -> None:
+    """Raise a ``CutError`` that suggests names if ``graph`` has no such tensor."""
+    if tensor in graph.tensors:
+        return
+    near = [name for layer in graph.layers if layer.name == tensor for name in layer.outputs]
+    near = near or difflib.get_close_matches(tensor, graph.tensors, n=3)
+    near = near or [name for name in graph.tensors if tensor.lower() in name.lower()][:3]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "no name is like it."
+    raise CutError(f"{graph.name} has no tensor {tensor!r}; {hint} `isthmus inspect` lists them")
 
 
 def _declared(graph: ModelGraph, name: str) -> onnx.ValueInfoProto:

@@ -1,0 +1,149 @@
+"""``isthmus inspect``: what a network is made of. It parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli.output import console, write_json
+from isthmus.cli.tensors import shape_text, size_text, tensor_record, tensor_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from isthmus.types.graph import ModelGraph
+    from isthmus.types.variant import Variant
+
+__all__ = ["command"]
+
+_WIDE = 150  # columns
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="The ONNX file.")],
+    json_target: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write it all as JSON; - prints only that."),
+    ] = None,
+) -> None:
+    """Show what a network is made of and where it may be cut.
+
+    Lists every layer with the size of what it puts out and the work it takes. A layer marked
+    "cut" is a cut vertex: every path from input to output passes it, so sending its one output
+    tensor is enough to continue elsewhere. Constants and weights count to the layers using them.
+
+    Example: isthmus inspect mobilenet-v2.onnx
+    """
+    from isthmus.loading.metadata import licence_of, variant_from_metadata
+    from isthmus.loading.onnx_file import load_graph, load_metadata
+    from isthmus.planning.partition import cut_vertices
+
+    graph, metadata = load_graph(file), load_metadata(file)
+    variant = variant_from_metadata(metadata, name=graph.name, sha256=graph.sha256)
+    licence = licence_of(metadata)
+    cuts = cut_vertices(graph)
+    write_json(_record(graph, variant, licence, cuts), json_target)
+    if json_target != "-":
+        out = console()
+        out.print(_summary(graph, variant, licence, cuts))
+        out.print(_layers_table(graph, cuts, is_narrow=out.width < _WIDE))
+
+
+def _summary(graph: ModelGraph, variant: Variant, licence: str, cuts: tuple[int, ...]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = [("network", graph.name), ("sha256", graph.sha256)]
+    facts += [("input", tensor_text(graph.tensors[name])) for name in graph.inputs]
+    facts += [("output", tensor_text(graph.tensors[name])) for name in graph.outputs]
+    if variant.task:
+        facts.append(("task", variant.task))
+    if variant.accuracy is not None:
+        a = variant.accuracy
+        source = f", {a.source}" if a.source else ""
+        facts.append(("accuracy", f"{a.ratio:.2%} {a.metric} ({a.status}{source})"))
+    if licence:
+        facts.append(("licence", licence))
+    facts += [
+        ("layers", str(len(graph.layers))),
+        ("work", f"{graph.flops / 1e9:.3f} GFLOPs an inference"),
+        ("weights", f"{graph.weight_bytes / 1e6:.2f} MB as used"),
+        ("cut vertices", f"{len(cuts)} of {len(graph.layers)} layers, marked below"),
+    ]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in facts:
+        table.add_row(label, Text(text))
+    return table
+
+
+def _layers_table(graph: ModelGraph, cuts: tuple[int, ...], *, is_narrow: bool) -> Table:
+    """Return one row a layer; where it is narrow, tensors stand below the layers' names."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("layer, its output" if is_narrow else "layer", overflow="fold")
+    table.add_column("operator", overflow="fold")
+    if not is_narrow:
+        table.add_column("output", overflow="fold")
+    table.add_column("shape", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("MFLOPs", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    marked = frozenset(cuts)
+    for i, layer in enumerate(graph.layers):
+        specs = [graph.tensors[name] for name in layer.outputs]
+        tensors = "\n".join(layer.outputs)
+        names = [f"{layer.name}\n{tensors}"] if is_narrow else [layer.name, tensors]
+        table.add_row(
+            str(i),
+            Text(names[0]),
+            Text(layer.op_type),
+            *map(Text, names[1:]),
+            "\n".join(shape_text(spec.shape) for spec in specs),
+            "\n".join(size_text(spec.size_bytes) for spec in specs),
+            f"{layer.flops / 1e6:.2f}" if layer.flops else "",
+            "cut" if i in marked else "",
+            style="green" if i in marked else "",
+        )
+    return table
+
+
+def _record(
+    graph: ModelGraph, variant: Variant, licence: str, cuts: tuple[int, ...]
+) -> dict[str, Any]:
+    marked = frozenset(cuts)
+    accuracy, pipeline = variant.accuracy, variant.pipeline
+    return {
+        "name": graph.name,
+        "sha256": graph.sha256,
+        "inputs": [tensor_record(graph.tensors[name]) for name in graph.inputs],
+        "outputs": [tensor_record(graph.tensors[name]) for name in graph.outputs],
+        "task": variant.task or None,
+        "accuracy": None if accuracy is None else vars(accuracy),
+        "licence": licence or None,
+        "input_pipeline": None if pipeline is None else vars(pipeline),
+        "labels": len(variant.labels),
+        "flops": graph.flops,
+        "weight_bytes": graph.weight_bytes,
+        "cut_vertices": list(cuts),
+        "layers": [
+            {
+                "index": i,
+                "name": layer.name,
+                "op_type": layer.op_type,
+                "inputs": list(layer.inputs),
+                "outputs": [tensor_record(graph.tensors[name]) for name in layer.outputs],
+                "flops": layer.flops,
+                "weight_bytes": layer.weight_bytes,
+                "is_cut_vertex": i in marked,
+            }
+            for i, layer in enumerate(graph.layers)
+        ],
+    }

@@ -1,0 +1,83 @@
+"""``isthmus split``: a network as two ONNX files. It parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isthmus.cli.output import console, write_json
+from isthmus.cli.tensors import size_text, tensor_record, tensor_text
+
+__all__ = ["command"]
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="The ONNX file.")],
+    tensors: Annotated[
+        list[str],
+        typer.Option("--at", metavar="TENSOR", help="A tensor that crosses; may be repeated."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the two parts.")],
+    as_repository: Annotated[
+        bool,
+        typer.Option(
+            "--repository",
+            help="Write the tail as NAME/1/model.onnx, as Triton and other servers want it.",
+        ),
+    ] = False,
+    json_target: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write what crosses as JSON; - prints it."),
+    ] = None,
+) -> None:
+    """Cut a network into a head for the device and a tail for the server.
+
+    Writes head.onnx and tail.onnx, plain ONNX files that any runtime loads. The head computes the
+    named tensors, the tail takes them and computes the rest. `isthmus inspect` lists the tensors;
+    a cut at the network's own input has no head.
+
+    Example: isthmus split squeezenet-1.1.onnx --at /maxpool5/MaxPool_output_0 -o parts/
+    """
+    from isthmus.loading.onnx_file import load_graph, read_model
+    from isthmus.loading.repository import add_model
+    from isthmus.loading.saving import check_model, save_model
+    from isthmus.loading.split import split_model
+    from isthmus.types.cut import tail_name
+
+    graph = load_graph(file)
+    split = split_model(read_model(file), graph, tensors)
+    name = tail_name(graph.name, split.cut.id)
+    check_model(split.tail, called="tail")
+    head_path = None
+    if split.head is not None:
+        check_model(split.head, called="head")
+        head_path = save_model(split.head, output / "head.onnx")
+    if as_repository:
+        tail_path = add_model(output, name, split.tail)
+    else:
+        tail_path = save_model(split.tail, output / "tail.onnx")
+    crossing = [graph.tensors[tensor] for tensor in split.cut.tensors]
+    crossing_bytes = sum(spec.size_bytes for spec in crossing)
+    record = {
+        "network": graph.name,
+        "graph_sha256": graph.sha256,
+        "cut_id": split.cut.id,
+        "tail_name": name,
+        "crossing": [tensor_record(spec) for spec in crossing],
+        "crossing_bytes": crossing_bytes,
+        "head": None if head_path is None else str(head_path),
+        "tail": str(tail_path),
+    }
+    write_json(record, json_target)
+    out = console(stderr=json_target == "-")
+
+    def say(text: str) -> None:
+        out.print(text, markup=False, soft_wrap=True)
+
+    say(f"cut {split.cut.id} of {graph.name}: {size_text(crossing_bytes)} cross as raw tensors")
+    for spec in crossing:
+        say(f"  {tensor_text(spec)}")
+    say(f"head  {head_path or 'none: the cut is at the input'}")
+    say(f"tail  {tail_path}")
