@@ -92,7 +92,7 @@ class Device:
         self._watch: ServerWatch | None = None
         if server is not None:
             self._transport = HttpTransport(server)
-            self._watch = ServerWatch(server, rows, self._bundle.variants)
+            self._watch = ServerWatch(HttpTransport(server), rows, self._bundle.variants)
         self._runner = PlanRunner(
             self._bundle.variants, self._heads, self._transport, self._predicted_download_s
         )

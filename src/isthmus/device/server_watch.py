@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from isthmus.errors import RemoteError, ServerRefusedError
 from isthmus.runtime.clock import now_s
 from isthmus.runtime.remote import RemoteServer
-from isthmus.runtime.transport import HttpTransport
+from isthmus.runtime.transport import Transport
 from isthmus.types.plan import PlanRow
 from isthmus.types.variant import Variant
 
@@ -28,20 +28,17 @@ class ServerWatch:
     """Whether the edge server may be asked, and which of its models are known to be missing."""
 
     def __init__(
-        self, server: str, rows: Iterable[PlanRow], variants: Mapping[str, Variant]
+        self, transport: Transport, rows: Iterable[PlanRow], variants: Mapping[str, Variant]
     ) -> None:
         """Watch a server; nothing is asked yet.
 
         Args:
-            server: Its address, e.g. ``http://edge:8000``.
+            transport: The way to it, for the watch alone.
             rows: The plans that may be chosen; their tails are what the server should have.
             variants: The networks by name.
-
-        Raises:
-            ValueError: If the address is malformed.
         """
-        self._transport = HttpTransport(server)
-        self._remote = RemoteServer(self._transport)
+        self._transport = transport
+        self._remote = RemoteServer(transport)
         self._tails = {row.unit: row for row in rows if row.family == "split"}
         self._variants = variants
         self._missing: dict[str, float] = dict.fromkeys(self._tails, math.inf)

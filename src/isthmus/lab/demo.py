@@ -30,7 +30,16 @@ from isthmus.types.outcome import Outcome
 from isthmus.types.plan import Family, Rules
 from isthmus.types.progress import SILENT, Progress
 
-__all__ = ["DemoSettings", "Part", "Request", "Setup", "prepare", "read_settings", "run_part"]
+__all__ = [
+    "DemoSettings",
+    "Part",
+    "Request",
+    "Setup",
+    "interleaved",
+    "prepare",
+    "read_settings",
+    "run_part",
+]
 
 METHODS: Mapping[str, frozenset[Family] | None] = {
     "device_only": frozenset({"local"}),
@@ -245,7 +254,7 @@ def run_part(
                     )
                 )
                 devices = _devices(part, settings, setup.bundle, link.url, stack)
-                for method, name in _order(part, settings, tuple(photographs)):
+                for method, name in interleaved(part.methods, tuple(photographs), settings.repeats):
                     request = _request(
                         devices[method], part.rules(method), photographs[name], settings
                     )
@@ -295,12 +304,12 @@ def _devices(
     return dict.fromkeys(part.static, static) | {m: opened(part.rules(m)) for m in part.own}
 
 
-def _order(
-    part: Part, settings: DemoSettings, photographs: Sequence[str]
+def interleaved(
+    methods: Sequence[str], photographs: Sequence[str], repeats: int
 ) -> Iterator[tuple[str, str]]:
     """Yield method and photograph of each request; who begins moves on by one each time."""
-    methods, start = part.methods, 0
-    for _ in range(settings.repeats):
+    start = 0
+    for _ in range(repeats):
         for name in photographs:
             yield from ((method, name) for method in (*methods[start:], *methods[:start]))
             start = (start + 1) % len(methods)

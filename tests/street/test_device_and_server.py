@@ -1,0 +1,136 @@
+"""A device and an edge server in processes of their own, over real sockets."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import isthmus_zoo
+from isthmus import Device, Rules
+from isthmus.lab.server_process import ServerProcess
+from isthmus.lab.shaper import ShapedLink
+from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.types.outcome import Timeline
+from isthmus.types.plan import STAGES
+
+_LITE0 = Rules(variants=frozenset({"efficientnet-lite0"}))
+_FILE_OR_LOCAL = replace(_LITE0, families=frozenset({"file", "local"}))
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return next(p for p in isthmus_zoo.photograph_paths() if p.name == "bee.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def slow_bundle(bundle, tmp_path_factory):
+    """The bundle of a device that has measured its own heads as a hundred times slower."""
+    path = tmp_path_factory.mktemp("slow") / "app.isthmus"
+    shutil.copytree(bundle.path, path)
+    coefficients = bundle.profiled_table().coefficients.copy()
+    coefficients[:, STAGES.index("head")] *= 100
+    save_profile(path, replace(bundle.profiled_table(), coefficients=coefficients), bundle.profile)
+    return open_bundle(path)
+
+
+def test_timeline_adds_up_to_the_total(slow_bundle, server, photograph):
+    with Device(slow_bundle, server=server.url, rules=_LITE0) as device:
+        outcome = device.infer(photograph)
+    timeline = outcome.timeline
+    assert outcome.source in ("edge", "split")
+    assert outcome.sent_bytes > 0
+    assert timeline.server_s > 0
+    assert timeline.upload_s > 0
+    assert 0 <= timeline.unaccounted_s < 0.2 * timeline.total_s
+    assert isinstance(timeline, Timeline)
+
+
+def test_without_server_everything_runs_on_the_device(bundle, photograph):
+    with Device(bundle, rules=_LITE0) as device:
+        outcome = device.infer(photograph)
+    assert (outcome.source, outcome.plan.row.family, outcome.sent_bytes) == ("device", "local", 0)
+
+
+def test_deadline_picks_the_most_accurate_that_fits(bundle, photograph):
+    with Device(bundle) as device:
+        loose = device.infer(photograph, deadline_s=10.0)
+        tight = device.infer(photograph, deadline_s=1e-6)
+    assert loose.plan.row.variant == "efficientnet-lite2"
+    assert loose.is_deadline_met
+    assert loose.plan.slack_s > 0
+    assert tight.is_deadline_met is False
+    assert tight.plan.slack_s < 0
+
+
+def test_server_killed_in_mid_request_leads_to_a_local_answer(slow_bundle, zoo_folder, photograph):
+    """The server dies while the photograph is on its way; the device answers all the same."""
+    with ServerProcess(zoo_folder) as mortal:
+        link_to_it = ShapedLink(mortal.url, rate_bits_per_s=4e6, rtt_s=0.01)
+        with (
+            link_to_it as link,
+            Device(slow_bundle, server=link.url, rules=_FILE_OR_LOCAL) as device,
+        ):
+            before = device.infer(photograph)
+            killer = threading.Thread(target=_kill_once_sending, args=(mortal, link))
+            killer.start()
+            during = device.infer(photograph)
+            killer.join()
+            after = device.infer(photograph)
+    assert (before.source, before.error) == ("edge", "")
+    assert during.source == "fallback"
+    assert "ServerUnreachableError" in during.error
+    assert during.plan.row.family == "local"
+    assert after.source == "device", "a dead server is not asked again at once"
+    for outcome in (during, after):
+        top = [int(np.argmax(o.outputs["logits"])) for o in (before, outcome)]
+        assert top[0] == top[1]
+
+
+def _kill_once_sending(mortal, link):
+    start = link.sent_bytes()
+    while link.sent_bytes() - start < 20_000:
+        pass
+    mortal.kill()
+
+
+def test_a_restarted_server_gets_its_tails_again(slow_bundle, zoo_folder, photograph):
+    """A server that has forgotten its tails is asked to make them again, in the background."""
+    rules = replace(_LITE0, families=frozenset({"split", "local"}))
+    with ServerProcess(zoo_folder) as first:
+        with ShapedLink(first.url, rate_bits_per_s=1e8, rtt_s=0.002) as link:
+            with Device(slow_bundle, server=link.url, rules=rules) as device:
+                assert device.infer(photograph).source == "split"
+    with (
+        ServerProcess(zoo_folder) as second,
+        Device(slow_bundle, server=second.url, rules=rules) as device,
+    ):
+        assert device.infer(photograph).source == "split"
+
+
+def test_bytes_on_the_wire_are_the_outcomes(bundle, server, photograph):
+    """The relay counts what the outcome says was sent, and no transfer beats its rate."""
+    rate_bits_per_s = 8e6
+    rules = replace(_LITE0, families=frozenset({"file", "resized", "tensor"}))
+    with ShapedLink(server.url, rate_bits_per_s=rate_bits_per_s, rtt_s=0.02) as link:
+        with Device(bundle, server=link.url, rules=rules) as device:
+            for family in ("file", "resized", "tensor"):
+                before = link.sent_bytes()
+                outcome = device.infer(
+                    photograph, rules=replace(rules, families=frozenset({family}))
+                )
+                assert outcome.plan.row.family == family
+                assert link.sent_bytes() - before == outcome.sent_bytes
+                network_s = outcome.timeline.upload_s + outcome.timeline.download_s
+                assert network_s >= 0.02 + outcome.sent_bytes * 8 / rate_bits_per_s
+
+
+def test_no_pixels_leave(slow_bundle, server, photograph):
+    rules = replace(_LITE0, no_pixels_leave=True)
+    with Device(slow_bundle, server=server.url, rules=rules) as device:
+        outcome = device.infer(photograph)
+    assert outcome.plan.row.family in ("split", "local")
+    assert not outcome.plan.row.has_pixels
