@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,8 @@ def test_a_module_is_told_listed_and_short(path):
 @pytest.mark.parametrize("path", PACKAGES, ids=identify)
 def test_a_package_imports_nothing(path):
     assert path.read_text(encoding="utf-8") == ""
+
+
+def test_the_version_is_told_alike_everywhere():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert importlib.import_module("isthmus").__version__ == project["version"]

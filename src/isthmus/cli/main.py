@@ -12,9 +12,9 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING, NoReturn
 
+from isthmus import __version__
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def application(arguments: Sequence[str]) -> typer.Typer:
         show_version: bool = typer.Option(False, "--version", help="Show the version and exit."),
     ) -> None:
         if show_version:
-            print(f"isthmus {_version()}")
+            print(f"isthmus {__version__}")
             raise typer.Exit
 
     return app
@@ -119,13 +119,6 @@ def main() -> None:
     except OSError as error:
         what = error.strerror or str(error)
         _fail(f"{error.filename}: {what}" if error.filename else what)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("isthmus")
-    except metadata.PackageNotFoundError:
-        return "(source, not installed)"
 
 
 def _not_imported() -> None:

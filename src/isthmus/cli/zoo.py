@@ -54,8 +54,7 @@ def list_networks(
                 "source": variant.accuracy.source if variant.accuracy else None,
             }
         )
-    if json_target is not None:
-        write_json({"models": records}, json_target)
+    write_json({"models": records}, json_target)
     if json_target == "-":
         return
     from rich.table import Table
