@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_an_unreachable_server_is_left_alone_for_longer_and_longer(watch, server
         _settle(watch)
         if len(server.asked) > before:
             looks.append(clock.now)
-    pauses = [b - a for a, b in zip(looks, looks[1:], strict=False)]
+    pauses = [b - a for a, b in pairwise(looks)]
     assert looks[0] - 100 == 1.0
     assert pauses[:4] == [2.0, 4.0, 8.0, 16.0]
     assert max(pauses) <= 30.5

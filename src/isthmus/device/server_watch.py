@@ -51,9 +51,10 @@ class ServerWatch:
     @property
     def is_available(self) -> bool:
         """Whether requests may go to the server; looks again in the background if it is time."""
-        if (not self._is_available or self._missing) and now_s() >= self._next_look_at_s:
+        is_available = self._is_available
+        if (not is_available or self._missing) and now_s() >= self._next_look_at_s:
             self._look_later()
-        return self._is_available
+        return is_available
 
     @property
     def unit_ready_s(self) -> Mapping[str, float]:
