@@ -69,7 +69,8 @@ class Device:
             rules: What applies to every request that does not bring its own; by default least
                 latency, everything allowed. Only networks that these rules allow are loaded now.
             threads: Threads of one inference on the device.
-            timeout_s: Longest time to wait for the server's answer to one request.
+            timeout_s: Longest time to wait for the server's answer to one request; less where a
+                deadline is nearer. Then the best local plan answers.
             pace: How fast this device works; for the lab's emulated devices.
 
         Raises:
@@ -143,15 +144,14 @@ class Device:
 
         Args:
             image: Bytes of an image file (JPEG, PNG, WebP).
-            deadline_s: Seconds until the answer is needed. It is put into the rules; unless they
-                state an objective for it, plans are chosen for accuracy within the deadline.
+            deadline_s: Seconds until the answer is needed: the most accurate plan that meets it
+                is chosen. It replaces the rules' objective and deadline.
             rules: What applies to this request, instead of the device's own rules.
 
         Raises:
             ImageError: If the bytes are no image that can be decoded.
             NoPlanError: If no plan satisfies the rules.
             RemoteError: If the server failed and the rules allow no local plan.
-            ServerRefusedError: Among them: if the server refused the request.
         """
         wanted = _with_deadline(rules or self._rules, deadline_s)
         with self._lock:
@@ -165,7 +165,8 @@ class Device:
             NoPlanError: If no plan satisfies the rules.
         """
         job = Job(image, StageTimes())
-        return decide(self._table, self._conditions(job), rules or self._rules)
+        wanted = rules or self._rules
+        return decide(self._table, self._conditions(job, wanted), wanted)
 
     def _infer(self, image: bytes, rules: Rules) -> Outcome:
         begun_at_s = now_s()
@@ -174,12 +175,12 @@ class Device:
         plan = self._timed_decision(job, rules, times)
         error = ""
         try:
-            run = self._runner.run(plan.row, job, timeout_s=self._timeout_s)
+            run = self._runner.run(plan.row, job, timeout_s=self._patience_s(plan, rules))
             if not plan.row.is_local:
                 self._learn(run)
             source = _source(plan)
         except RemoteError as failure:
-            self._learn_from(failure, plan)
+            self._learn_from(failure, plan, rules)
             try:
                 plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s), times)
             except NoPlanError:
@@ -201,30 +202,39 @@ class Device:
             error=error,
         )
 
+    def _patience_s(self, plan: Plan, rules: Rules) -> float:
+        """Return how long to wait for the server: not beyond a deadline that seemed possible."""
+        if rules.deadline_s is None or plan.slack_s < 0:
+            return self._timeout_s
+        return min(self._timeout_s, rules.deadline_s)
+
     def _timed_decision(self, job: Job, rules: Rules, times: StageTimes) -> Plan:
         _ = job.facts  # reading the header counts as decoding
         begun_at_s = now_s()
-        plan = decide(self._table, self._conditions(job), rules)
+        plan = decide(self._table, self._conditions(job, rules), rules)
         times.add("decide", now_s() - begun_at_s)
         return plan
 
-    def _conditions(self, job: Job) -> Conditions:
-        facts = job.facts
-        watch = self._watch
+    def _conditions(self, job: Job, rules: Rules) -> Conditions:
+        if self._watch is None or self._transport is None:
+            return Conditions(self._link.link, job.facts, is_server_available=False)
         return Conditions(
             link=self._link.link,
-            image=facts,
-            is_connected=self._transport is not None and self._transport.is_connected,
-            is_server_available=watch is not None and watch.is_available,
-            unit_ready_s=watch.unit_ready_s if watch is not None else {},
+            image=job.facts,
+            is_connected=self._transport.is_connected,
+            # A server that failed is left alone only where there is something else to do.
+            is_server_available=self._watch.is_available or not _allow_local(rules),
+            unit_ready_s=self._watch.unit_ready_s,
         )
 
     def _learn(self, run: Run) -> None:
         self._link = self._link.observe(run.sent_bytes, run.received_bytes, run.network_s)
 
-    def _learn_from(self, failure: RemoteError, plan: Plan) -> None:
+    def _learn_from(self, failure: RemoteError, plan: Plan, rules: Rules) -> None:
         if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
-            self._link = self._link.observe(round(plan.sent_bytes), 0, self._timeout_s)
+            self._link = self._link.observe(
+                round(plan.sent_bytes), 0, self._patience_s(plan, rules)
+            )
         if self._watch is not None:
             self._watch.report(failure, plan.row.unit)
 
@@ -257,13 +267,17 @@ def _with_deadline(rules: Rules, deadline_s: float | None) -> Rules:
     return replace(rules, objective="most_accurate", deadline_s=deadline_s)
 
 
+def _allow_local(rules: Rules) -> bool:
+    return rules.families is None or "local" in rules.families
+
+
 def _local(rules: Rules, spent_s: float) -> Rules:
     """Return the rules for what is left of a request: local plans, in the rest of the deadline.
 
     Raises:
         NoPlanError: If the rules exclude local plans.
     """
-    if rules.families is not None and "local" not in rules.families:
+    if not _allow_local(rules):
         raise NoPlanError("the rules allow no local plan")
     if rules.deadline_s is None or rules.deadline_s > spent_s:
         left_s = None if rules.deadline_s is None else rules.deadline_s - spent_s
