@@ -232,9 +232,9 @@ class Device:
 
     def _learn_from(self, failure: RemoteError, plan: Plan, rules: Rules) -> None:
         if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
-            self._link = self._link.observe(
-                round(plan.sent_bytes), 0, self._patience_s(plan, rules)
-            )
+            sent_bytes = round(plan.sent_bytes)
+            least_s = max(self._patience_s(plan, rules), self._link.predicted_s(sent_bytes, 0))
+            self._link = self._link.observe(sent_bytes, 0, least_s)
         if self._watch is not None:
             self._watch.report(failure, plan.row.unit)
 
