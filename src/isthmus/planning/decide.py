@@ -193,6 +193,7 @@ def _prepare(table: PlanTable) -> _Prepared:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused at the end
 def _decide(
     table: PlanTable,
     ready: _Prepared,
@@ -260,7 +261,7 @@ def _spread_s(
     spreads = totals @ matrices[:, :, 1:]
     variance: NDArray[np.float64] = np.einsum("nrb,nrb->nr", spreads, spreads)
     variance += residual
-    s_per_byte = np.array([[1.0 / one.link.uplink_bytes_per_s] for one in conditions])
+    s_per_byte = np.array([1.0 / one.link.uplink_bytes_per_s for one in conditions])[:, None]
     variance += (s_per_byte * sent_sd) ** 2
     return np.sqrt(variance, out=variance)
 

@@ -40,6 +40,9 @@ _WEIGHTED_OPERATORS = frozenset(
     | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 )
 
+_ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+"""What onnxruntime fuses with the convolution or matrix product before it."""
+
 
 def candidate_cuts(graph: ModelGraph, *, limit: int) -> tuple[tuple[str, ...], ...]:
     """Return the interior cuts that may be the best ones under some conditions.
@@ -49,11 +52,15 @@ def candidate_cuts(graph: ModelGraph, *, limit: int) -> tuple[tuple[str, ...], .
     with or without leave to send what has pixels; (b) cuts at one tensor behind a cut vertex
     that is at most 1.15 times as large as the least so far, the graph's inputs included.
 
+    A tensor that only an activation reads is replaced by that activation's output: runtimes fuse
+    it with the layer before, so that the tensor in between exists in the file only, and what
+    it leaves has as many bytes and suits codecs better.
+
     If there are more than ``limit``, they are ranked: first (a), those that win under more
     conditions first, smaller ones first among equals. Then (b) by depth: the device's estimated
     share of the work is divided into ``limit`` equal parts, and each gives its smallest cut,
     then its next one, and so on, the smallest first. Twins go last: cuts with the bytes of one
-    ranked before and less than 1 % of the work away, as before and behind an activation.
+    ranked before and less than 1 % of the work away, as before and behind a reshape.
 
     Args:
         graph: The network.
@@ -129,7 +136,8 @@ def _winners(graph: ModelGraph, layer_s: NDArray[np.float64]) -> Mapping[_Tensor
         transfer_s = {
             name: np.inf if name in pinned else size * s_per_byte for name, size in sizes.items()
         }
-        wins[min_cut(PartitionProblem(graph, layer_s, layer_s / speedup, transfer_s)).tensors] += 1
+        problem = PartitionProblem(graph, layer_s, layer_s / speedup, transfer_s)
+        wins[_behind_activations(graph, min_cut(problem).tensors)] += 1
     return wins
 
 
@@ -142,9 +150,21 @@ def _near_minima(graph: ModelGraph) -> list[_Tensors]:
         if len(read) == 1:
             size = graph.tensors[read[0]].size_bytes
             if size <= _NEAR_MINIMUM * least:
-                found.append((read[0],))
+                found.append(_behind_activations(graph, (read[0],)))
             least = min(least, size)
     return found
+
+
+def _behind_activations(graph: ModelGraph, cut: _Tensors) -> _Tensors:
+    """Return the cut moved behind the activations that alone read one of its tensors."""
+    moved: set[str] = set()
+    for name in cut:
+        readers = [graph.layers[index] for index in graph.consumers[name]]
+        if name in graph.producers and [r.op_type in _ACTIVATIONS for r in readers] == [True]:
+            moved.update(readers[0].outputs)
+        else:
+            moved.add(name)
+    return tuple(sorted(moved))
 
 
 def _interior(graph: ModelGraph, cut: _Tensors) -> frozenset[int] | None:

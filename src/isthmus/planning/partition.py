@@ -119,6 +119,7 @@ def min_cut(problem: PartitionProblem) -> Partition:
     for _ in range(_ROUNDS):
         bound_s = best.cost_s
         if bound_s == 0:
+            error_s = 0.0
             break
         device, error_s = _least_cut(free, bound_s)
         best = min(best, _partition(free, device), key=_cost_s)

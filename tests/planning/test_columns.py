@@ -1,0 +1,125 @@
+import math
+
+import numpy as np
+import pytest
+
+from isthmus.errors import ConditionsError
+from isthmus.planning.columns import BASES, columns_for, conditions_matrix
+from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.link import Link
+
+COLUMNS = columns_for([256, 232, 256])
+LINK = Link(1e6, 2e6, 0.02, uplink_sd_ratio=0.1, downlink_sd_ratio=0.2, rtt_sd_s=0.003)
+JPEG = ImageFacts("jpeg", 4000, 3000, 3_000_000)
+
+
+def vector(conditions, columns=COLUMNS):
+    return dict(zip(columns, conditions_matrix(columns, conditions)[:, 0].tolist(), strict=True))
+
+
+def test_columns_are_named_once_and_in_order():
+    assert COLUMNS[:7] == (
+        "device",
+        "device.jpeg_bytes",
+        "device.jpeg_pixels",
+        "device.jpeg_decoded_px.232",
+        "device.jpeg_decoded_px.256",
+        "device.other_bytes",
+        "device.other_pixels",
+    )
+    assert [name.replace("server", "device") for name in COLUMNS[7:14]] == list(COLUMNS[:7])
+    assert COLUMNS[14:] == (
+        "uplink_s_per_byte", "uplink_file_s", "downlink_s_per_byte", "rtt_s", "connect_s",
+    )  # fmt: skip
+
+
+def test_values_of_a_jpeg():
+    x = vector(Conditions(LINK, JPEG, device_slowdown=3.0, server_slowdown=2.0))
+    assert x["device"] == 3.0
+    assert x["device.jpeg_bytes"] == 3.0 * 3_000_000
+    assert x["server.jpeg_pixels"] == 2.0 * 12_000_000
+    assert x["device.jpeg_decoded_px.256"] == 3.0 * 500 * 375
+    assert x["device.other_bytes"] == x["server.other_pixels"] == 0
+    assert x["uplink_s_per_byte"] == pytest.approx(1e-6)
+    assert x["uplink_file_s"] == pytest.approx(3.0)
+    assert x["downlink_s_per_byte"] == pytest.approx(5e-7)
+    assert x["rtt_s"] == 0.02
+    assert x["connect_s"] == 0
+
+
+def test_decoded_pixels_are_of_their_own_target():
+    facts = ImageFacts("jpeg", 2560, 1920, 1)
+    x = vector(Conditions(LINK, facts))
+    assert x["device.jpeg_decoded_px.232"] == facts.decoded_pixels(232) == 320 * 240
+    assert x["device.jpeg_decoded_px.256"] == facts.decoded_pixels(256) == 640 * 480
+
+
+def test_another_format_fills_the_other_columns():
+    x = vector(Conditions(LINK, ImageFacts("png", 40, 30, 500)))
+    assert x["device.other_bytes"] == 500
+    assert x["device.other_pixels"] == 1200
+    assert x["uplink_file_s"] == pytest.approx(5e-4)
+    assert not any(value for name, value in x.items() if "jpeg" in name)
+
+
+def test_no_image_and_no_connection():
+    x = vector(Conditions(LINK, is_connected=False))
+    assert not any(v for name, v in x.items() if "." in name or name == "uplink_file_s")
+    assert x["connect_s"] == 0.02
+
+
+def test_directions_are_the_derivatives_times_the_standard_deviations():
+    sds = {"device_slowdown_sd": 0.3, "server_slowdown_sd": 0.4}
+    base = Conditions(LINK, JPEG, is_connected=False, device_slowdown=2.0, **sds)
+    matrix = conditions_matrix(COLUMNS, base)
+    assert matrix.shape == (len(COLUMNS), 1 + len(BASES))
+
+    def moved(device=2.0, server=1.0, up=1e-6, down=5e-7, rtt=0.02):
+        link = Link(1 / up, 1 / down, rtt)
+        return conditions_matrix(COLUMNS, Conditions(
+            link, JPEG, is_connected=False, device_slowdown=device, server_slowdown=server
+        ))[:, 0]  # fmt: skip
+
+    by_one_sd = [
+        moved(device=2.3), moved(server=1.4), moved(up=1.1e-6), moved(down=6e-7), moved(rtt=0.023)
+    ]  # fmt: skip
+    for b, after in enumerate(by_one_sd):
+        np.testing.assert_allclose(after - matrix[:, 0], matrix[:, 1 + b], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "uplink", "edge", "x.y", "server.file", "device.pixels", "device.jpeg_decoded_px.",
+        "device.jpeg_decoded_px.0",
+    ],
+)  # fmt: skip
+def test_unknown_columns_are_named(name):
+    with pytest.raises(ValueError, match="unknown column"):
+        conditions_matrix((name,), Conditions(LINK))
+
+
+def test_order_of_columns_is_free():
+    shuffled = tuple(reversed(COLUMNS))
+    conditions = Conditions(LINK, JPEG)
+    assert vector(conditions, shuffled) == vector(conditions)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        Conditions(Link(1e-320, 1e6, 0.1)),
+        Conditions(Link(1e6, 1e6, 1e308), device_slowdown=1e308),
+        Conditions(LINK, ImageFacts("jpeg", -4000, 3000, 10)),
+        Conditions(LINK, ImageFacts("png", 10, 10, math.nan)),  # type: ignore[arg-type]
+        Conditions(Link(1e-300, 1e6, 0.1), ImageFacts("jpeg", 10**5, 10**5, 10**9)),
+    ],
+)
+def test_what_would_overflow_is_refused(conditions):
+    with pytest.raises(ConditionsError):
+        conditions_matrix(COLUMNS, conditions)
+
+
+def test_decode_targets_must_be_positive():
+    with pytest.raises(ValueError, match="positive"):
+        columns_for([0, 224])

@@ -1,0 +1,270 @@
+import dataclasses
+import gc
+import math
+import weakref
+
+import numpy as np
+import pytest
+
+from isthmus.errors import ConditionsError, NoPlanError
+from isthmus.planning.columns import columns_for, conditions_matrix
+from isthmus.planning.decide import SAFETY_SDS, decide, decide_many
+from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
+from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.link import Link
+from isthmus.types.plan import FAMILIES, STAGES, PlanRow, Rules
+
+COLUMNS = columns_for([256])
+FAST, SLOW = Link(1e8, 1e8, 0.001), Link(1e4, 1e4, 0.1)
+PHOTO = ImageFacts("jpeg", 640, 480, 100_000)
+
+
+def entry(family, head_s, server_s=0.0, sent=0.0, *, name="net", unit=None, **figures):
+    terms = {"head": {"device": head_s}}
+    if family != "local":
+        terms["server"] = {"server": server_s}
+        terms |= link_terms(family, sent_bytes=sent, received_bytes=1000)
+    unit = "" if family == "local" else unit or f"{name}.{family}"
+    row = PlanRow(name, family, unit=unit, has_pixels=family in ("file", "resized", "tensor"))
+    return PlanEntry(row, terms, sent_bytes=sent, **figures)
+
+
+def table_of(*entries):
+    return compile_table(entries, COLUMNS)
+
+
+TABLE = table_of(
+    entry("local", 0.100, accuracy=0.70),
+    entry("file", 0.001, 0.02, 500.0, accuracy=0.70),
+    entry("split", 0.040, 0.01, 20_000.0, accuracy=0.69),
+    entry("local", 0.050, name="small", accuracy=0.60),
+)
+
+
+def test_it_offloads_on_a_fast_link_and_stays_on_a_slow_one():
+    assert decide(TABLE, Conditions(FAST, PHOTO)).row.family == "file"
+    assert decide(TABLE, Conditions(SLOW, PHOTO)).row.variant == "small"
+    assert decide(TABLE, Conditions(FAST, PHOTO, server_slowdown=100.0)).row.family == "local"
+    assert decide(TABLE, Conditions(FAST, PHOTO, is_server_available=False)).index == 3
+
+
+def test_figures_of_a_plan_by_hand():
+    link = Link(1e6, 2e6, 0.02, uplink_sd_ratio=0.1, downlink_sd_ratio=0.2, rtt_sd_s=0.003)
+    conditions = Conditions(
+        link, PHOTO, is_connected=False, device_slowdown=2.0, server_slowdown=3.0,
+        device_slowdown_sd=0.5, server_slowdown_sd=0.25, unit_ready_s={"net.file": 0.5},
+    )  # fmt: skip
+    table = table_of(entry("file", 0.001, 0.02, 500.0, residual_s=0.004, sent_bytes_sd=50.0))
+    plan = decide(table, conditions, Rules(deadline_s=1.0))
+    arrival = 0.002 + 0.02 + 0.01 + 100_500 / 1e6
+    expected = {
+        "head": 0.002, "connect": 0.02, "upload": 0.01 + 0.1005, "wait": 0.5 - arrival,
+        "server": 0.06, "download": 0.01 + 1000 / 2e6,
+    }  # fmt: skip
+    assert dict(plan.stages_s) == pytest.approx({s: expected.get(s, 0.0) for s in STAGES})
+    assert tuple(plan.stages_s) == STAGES
+    assert plan.latency_s == pytest.approx(0.5 + 0.06 + 0.0105)
+    spreads = (0.001 * 0.5, 0.02 * 0.25, 0.1005 * 0.1, 0.0005 * 0.2, 2 * 0.003)
+    variance = sum(s * s for s in spreads) + 0.004**2 + (50.0 * 1e-6) ** 2
+    assert plan.latency_sd_s == pytest.approx(math.sqrt(variance))
+    assert plan.slack_s == pytest.approx(1.0 - plan.latency_s - 1.64 * math.sqrt(variance))
+    assert plan.sent_bytes == 100_500
+
+
+def test_without_a_deadline_slack_is_infinite():
+    assert decide(TABLE, Conditions(FAST, PHOTO)).slack_s == math.inf
+
+
+def test_waiting_overlaps_with_the_head_and_the_upload():
+    conditions = Conditions(FAST, unit_ready_s={"net.split": 0.03})
+    split = table_of(entry("split", 0.040, 0.01, 20_000.0))
+    assert decide(split, conditions).stages_s["wait"] == 0
+    later = dataclasses.replace(conditions, unit_ready_s={"net.split": 1.0, "other": 9.0})
+    assert decide(split, later).latency_s == pytest.approx(1.0 + 0.01 + 0.0005 + 1e-5)
+    assert decide(TABLE, later).row.family != "split"
+
+
+def test_a_local_row_does_not_wait():
+    table = table_of(entry("local", 0.1))
+    assert decide(table, Conditions(FAST, unit_ready_s={"": 5.0})).latency_s == pytest.approx(0.1)
+
+
+def test_a_unit_that_is_never_ready_is_left_out():
+    never = {"net.file": math.inf}
+    assert decide(TABLE, Conditions(FAST, PHOTO, unit_ready_s=never)).row.family != "file"
+    with pytest.raises(NoPlanError, match=r"never ready: \['net.file'\] excludes 1"):
+        decide(
+            TABLE, Conditions(FAST, PHOTO, unit_ready_s=never), Rules(families=frozenset({"file"}))
+        )
+
+
+def test_an_exit_counts_the_later_stages_by_how_often_they_are_taken():
+    conditions = Conditions(FAST, unit_ready_s={"net.split": 0.5})
+    plain = decide(table_of(entry("split", 0.04, 0.2, 10.0)), conditions)
+    leaving = decide(table_of(entry("split", 0.04, 0.2, 10.0, exit_probability=0.75)), conditions)
+    assert leaving.latency_s == pytest.approx(0.75 * 0.04 + 0.25 * plain.latency_s)
+    assert sum(leaving.stages_s.values()) == pytest.approx(leaving.latency_s)
+    always = decide(table_of(entry("split", 0.04, 0.2, 10.0, exit_probability=1.0)), conditions)
+    assert always.latency_s == pytest.approx(0.04)
+
+
+def test_most_accurate_takes_the_best_that_fits():
+    conditions = Conditions(SLOW, PHOTO)
+    for deadline_s, index in [(20.0, 0), (0.11, 0), (0.09, 3), (0.01, 3)]:
+        rules = Rules("most_accurate", deadline_s=deadline_s)
+        plan = decide(TABLE, conditions, rules)
+        assert plan.index == index
+        assert (plan.slack_s < 0) == (deadline_s == 0.01)
+
+
+def test_most_accurate_keeps_its_distance_from_the_deadline():
+    table = table_of(
+        entry("local", 0.100, accuracy=0.7, residual_s=0.01),
+        entry("local", 0.05, accuracy=0.6, residual_s=0.01),
+    )
+    bound = 0.1 + SAFETY_SDS * 0.01
+    rules = [Rules("most_accurate", deadline_s=bound + d) for d in (1e-6, -1e-6)]
+    assert [decide(table, Conditions(FAST), r).index for r in rules] == [0, 1]
+
+
+def test_ties_go_to_less_latency_then_fewer_bytes_then_the_earlier_row():
+    link = Link(1e300, 1e300, 0.0)  # bytes take no time, so rows tie
+    rows = [
+        entry("split", 0.5, 0.25, 300.0, accuracy=0.5, unit="a"),
+        entry("split", 0.25, 0.5, 200.0, accuracy=0.5, unit="b"),
+        entry("split", 0.25, 0.5, 200.0, accuracy=0.5, unit="c"),
+        entry("split", 0.75, 0.5, 10.0, accuracy=0.5, unit="d"),
+    ]
+    assert decide(table_of(*rows), Conditions(link)).index == 1
+    rules = Rules("most_accurate", deadline_s=2.0)
+    assert decide(table_of(*rows), Conditions(link), rules).index == 1
+    file = entry("file", 0.25, 0.5, 0.0)
+    assert decide(table_of(file, rows[0]), Conditions(link, PHOTO)).index == 1
+    assert decide(table_of(file, rows[0]), Conditions(link)).index == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        (Rules(variants=frozenset({"small"})), {3}),
+        (Rules(families=frozenset({"file", "split"})), {1, 2}),
+        (Rules(no_pixels_leave=True), {0, 2, 3}),
+        (Rules(variants=frozenset({"net"}), no_pixels_leave=True), {0, 2}),
+    ],
+)
+def test_rules_exclude_rows(rules, allowed):
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        link = Link(*(10.0 ** rng.uniform(3, 9, 2)), 10.0 ** rng.uniform(-4, 0))
+        conditions = Conditions(link, PHOTO, device_slowdown=10.0 ** rng.uniform(-1, 1))
+        plan = decide(TABLE, conditions, rules)
+        assert plan.index in allowed
+        others = [decide(TABLE, conditions, Rules()).latency_s]
+        assert plan.latency_s >= min(others)
+
+
+def test_no_plan_says_which_rule_excluded_what():
+    rules = Rules(
+        variants=frozenset({"net"}), families=frozenset({"file"}), no_pixels_leave=True
+    )  # fmt: skip
+    with pytest.raises(NoPlanError) as caught:
+        decide(TABLE, Conditions(FAST, is_server_available=False), rules)
+    assert str(caught.value) == (
+        "none of 4 plans is left: variants ['net'] excludes 1; families ['file'] excludes 3; "
+        "no_pixels_leave excludes 1; the server is not available excludes 2"
+    )
+
+
+def test_conditions_that_make_no_number_are_refused():
+    table = table_of(entry("local", 1e300))
+    with pytest.raises(ConditionsError):
+        decide(table, Conditions(FAST, device_slowdown=1e300))
+
+
+def random_table(rng, rows):
+    return table_of(
+        *(
+            entry(
+                FAMILIES[i % 5], float(rng.uniform(0, 0.1)) + 0.3 * (i % 5 == 0), float(rng.uniform(0, 0.1)),
+                float(rng.uniform(1, 1e6)), unit=f"u{i % 7}",
+                accuracy=float(rng.choice([0.5, 0.6, 0.7])),
+                residual_s=float(rng.uniform(0, 0.01)), sent_bytes_sd=float(rng.uniform(0, 1e4)),
+                exit_probability=float(rng.choice([0.0, 0.0, 0.3])),
+            )
+            for i in range(rows)
+        )
+    )  # fmt: skip
+
+
+def random_conditions(rng):
+    return Conditions(
+        Link(*(10.0 ** rng.uniform(3, 9, 2)), 10.0 ** rng.uniform(-4, 0), *rng.uniform(0, 0.5, 3)),
+        PHOTO if rng.random() < 0.5 else None,
+        is_connected=rng.random() < 0.5,
+        is_server_available=rng.random() < 0.8,
+        device_slowdown=10.0 ** rng.uniform(-1, 1),
+        server_slowdown=10.0 ** rng.uniform(-1, 1),
+        device_slowdown_sd=rng.uniform(0, 0.5),
+        server_slowdown_sd=rng.uniform(0, 0.5),
+        unit_ready_s={f"u{i}": float(rng.uniform(0, 2)) for i in range(4) if rng.random() < 0.4},
+    )
+
+
+def naive(table, conditions, rules):
+    """The formula, one row and one stage at a time."""
+    matrix = conditions_matrix(table.columns, conditions)
+    found = []
+    for p, row in enumerate(table.rows):
+        if not (row.is_local or conditions.is_server_available):
+            continue
+        q = table.exit_probability[p]
+        clock, head_end, spread = 0.0, 0.0, np.zeros(5)
+        for s, stage in enumerate(STAGES):
+            if stage == "wait" and not row.is_local:
+                clock = max(clock, conditions.unit_ready_s.get(row.unit, 0.0))
+            clock += table.coefficients[p, s] @ matrix[:, 0]
+            later = s > STAGES.index("head")
+            spread += (1 - q if later else 1.0) * (table.coefficients[p, s] @ matrix[:, 1:])
+            head_end = head_end if later else clock
+        mean = q * head_end + (1 - q) * clock
+        sent_s = table.sent_bytes_sd[p] / conditions.link.uplink_bytes_per_s
+        sd = math.sqrt((spread**2).sum() + table.residual_s[p] ** 2 + sent_s**2)
+        found.append((p, mean, sd))
+    if rules.objective == "most_accurate":
+        fits = [f for f in found if f[1] + SAFETY_SDS * f[2] <= rules.deadline_s]
+        best = max((table.accuracy[f[0]] for f in fits), default=0.0)
+        found = [f for f in fits if table.accuracy[f[0]] == best] or found
+    return min(found, key=lambda f: f[1])
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules("most_accurate", deadline_s=0.15)])
+def test_it_is_the_formula_row_by_row_and_one_or_many_is_the_same(rules):
+    rng = np.random.default_rng(20)
+    for rows in (1, 5, 40):
+        table = random_table(rng, rows)
+        many = [random_conditions(rng) for _ in range(100)]
+        decisions = decide_many(table, many, rules)
+        indices = set()
+        for n, conditions in enumerate(many):
+            index, mean, sd = naive(table, conditions, rules)
+            plan = decide(table, conditions, rules)
+            assert plan.index == decisions.index[n] == index
+            assert plan.latency_s == decisions.latency_s[n] == pytest.approx(mean, rel=1e-9)
+            assert plan.latency_sd_s == decisions.latency_sd_s[n] == pytest.approx(sd, rel=1e-9)
+            assert plan.slack_s == decisions.slack_s[n]
+            assert sum(plan.stages_s.values()) == pytest.approx(plan.latency_s)
+            indices.add(index)
+        assert len(indices) >= min(rows, 3)
+
+
+def test_many_of_none():
+    assert decide_many(TABLE, []).index.shape == (0,)
+
+
+def test_tables_are_forgotten():
+    table = random_table(np.random.default_rng(0), 5)
+    decide(table, Conditions(FAST), Rules(no_pixels_leave=True))
+    alive = weakref.ref(table)
+    del table
+    gc.collect()
+    assert alive() is None

@@ -1,0 +1,165 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from isthmus.planning.columns import columns_for
+from isthmus.planning.plan_table import PlanEntry, compile_table, drop_dominated, link_terms
+from isthmus.types.plan import FAMILIES, STAGES, PlanRow
+
+COLUMNS = columns_for([256])
+
+
+def local(head_s=0.1, **figures):
+    variant = figures.pop("variant", "net")
+    return PlanEntry(PlanRow(variant, "local"), {"head": {"device": head_s}}, **figures)
+
+
+def split(head_s=0.01, server_s=0.01, sent=1000.0, *, row=None, **figures):
+    row = row or PlanRow("net", "split", ("t",), "id", "raw", "net.tail-id")
+    terms = {
+        "head": {"device": head_s},
+        "server": {"server": server_s},
+        **link_terms("split", sent_bytes=sent, received_bytes=4000),
+    }
+    return PlanEntry(row, terms, sent_bytes=sent, **figures)
+
+
+def test_terms_land_at_their_stage_and_column():
+    table = compile_table([local(0.25), split(0.03, 0.04, 700.0)], COLUMNS)
+    expected = np.zeros((2, len(STAGES), len(COLUMNS)))
+    for row, stage, column, value in [
+        (0, "head", "device", 0.25),
+        (1, "head", "device", 0.03),
+        (1, "connect", "connect_s", 1.0),
+        (1, "upload", "rtt_s", 0.5),
+        (1, "upload", "uplink_s_per_byte", 700.0),
+        (1, "server", "server", 0.04),
+        (1, "download", "rtt_s", 0.5),
+        (1, "download", "downlink_s_per_byte", 4000.0),
+    ]:
+        expected[row, STAGES.index(stage), COLUMNS.index(column)] = value
+    np.testing.assert_array_equal(table.coefficients, expected)
+    assert table.sent_bytes.tolist() == [0, 700]
+    assert [row.family for row in table.rows] == ["local", "split"]
+
+
+def test_figures_are_kept_and_arrays_cannot_be_written():
+    figures = {
+        "residual_s": 0.1,
+        "sent_bytes": 0.0,
+        "sent_bytes_sd": 3.0,
+        "accuracy": 0.7,
+        "agreement": 0.9,
+        "exit_probability": 0.2,
+    }
+    table = compile_table([local(**figures)], COLUMNS)
+    for name, value in figures.items():
+        assert getattr(table, name).tolist() == [value]
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(table, name)[0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        table.coefficients[0, 0, 0] = 1.0
+
+
+def test_link_terms_of_each_family():
+    assert link_terms("local", sent_bytes=5, received_bytes=6) == {}
+    for family in FAMILIES[1:]:
+        terms = link_terms(family, sent_bytes=5, received_bytes=6)
+        assert terms["connect"] == {"connect_s": 1.0}
+        assert terms["upload"]["uplink_s_per_byte"] == 5
+        assert terms["upload"].get("uplink_file_s", 0) == (1 if family == "file" else 0)
+        assert terms["download"] == {"rtt_s": 0.5, "downlink_s_per_byte": 6}
+
+
+def with_terms(entry, **stages):
+    return dataclasses.replace(entry, terms={**entry.terms, **stages})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (with_terms(local(), tail={"device": 1.0}), "'tail' is no stage"),
+        (with_terms(local(), wait={"device": 1.0}), "'wait' is no stage"),
+        (with_terms(local(), head={"gpu": 1.0}), "no column 'gpu'"),
+        (with_terms(local(), head={"device": math.nan}), "head device must be finite"),
+        (with_terms(local(), head={"device": math.inf}), "head device must be finite"),
+        (with_terms(local(), head={"device": -1e-9}), "head device must be finite"),
+        (with_terms(local(), upload={"rtt_s": 0.5}), "pays nothing to the link"),
+        (with_terms(split(), connect={}), "see link_terms"),
+        (with_terms(split(), upload={"rtt_s": 0.0}), "see link_terms"),
+        (local(residual_s=-1.0), "residual_s must be from 0"),
+        (local(sent_bytes_sd=math.nan), "sent_bytes_sd must be from 0"),
+        (local(accuracy=1.01), "accuracy must be from 0 to 1"),
+        (local(agreement=-0.1), "agreement must be from 0 to 1"),
+        (local(exit_probability=math.inf), "exit_probability must be from 0 to 1"),
+    ],
+)
+def test_wrong_entries_are_refused_by_name(entry, message):
+    with pytest.raises(ValueError, match=f"^net .*{message}"):
+        compile_table([local(), entry], COLUMNS)
+
+
+def test_a_table_needs_rows_and_distinct_columns():
+    with pytest.raises(ValueError, match="at least one row"):
+        compile_table([], COLUMNS)
+    with pytest.raises(ValueError, match="twice"):
+        compile_table([local()], (*COLUMNS, "device"))
+
+
+def test_a_worse_row_of_the_same_class_is_dropped():
+    better, worse = split(0.01, 0.01, 1000.0), split(0.02, 0.01, 1000.0)
+    assert drop_dominated([worse, local(), better]) == (local(), better)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"terms": {**split().terms, "server": {"server": 0.009}, "encode": {"device": 1e-9}}},
+        {"residual_s": 0.0005},
+        {"sent_bytes": 999.0},
+        {"sent_bytes_sd": 9.0},
+        {"accuracy": 0.51},
+        {"agreement": 0.96},
+        {"exit_probability": 0.11},
+    ],
+)
+def test_better_in_one_thing_is_enough_to_stay(change):
+    first = split(
+        residual_s=0.001, sent_bytes_sd=10.0, accuracy=0.5, agreement=0.95, exit_probability=0.1
+    )
+    worse = dataclasses.replace(
+        first, residual_s=0.002, sent_bytes=2000.0, sent_bytes_sd=20.0, accuracy=0.4,
+        agreement=0.9, exit_probability=0.0,
+    )  # fmt: skip
+    assert drop_dominated([worse, first]) == (first,)
+    other = dataclasses.replace(worse, **change)
+    assert drop_dominated([other, first]) == (other, first)
+
+
+def test_of_equal_rows_the_first_stays():
+    first, second = local(accuracy=0.5), local(accuracy=0.5)
+    (kept,) = drop_dominated([first, second])
+    assert kept is first
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        PlanRow("other", "split", ("t",), "id", "raw", "u"),
+        PlanRow("net", "tensor", ("x",), "", "raw", "u"),
+        PlanRow("net", "split", ("t",), "id", "raw", "u", exit="early"),
+        PlanRow("net", "split", ("t",), "id", "raw", "u", has_pixels=True),
+        PlanRow("net", "split", ("t",), "id", "raw", "u", is_lossless=False),
+    ],
+)
+def test_rows_of_another_class_are_not_compared(row):
+    entries = (split(), split(9.0, 9.0, 9e9, row=row))
+    assert drop_dominated(entries) == entries
+    same = PlanRow("net", "split", ("v",), "di", "u8", "w")
+    assert drop_dominated([split(), split(9.0, 9.0, 9e9, row=same)]) == (split(),)
+
+
+def test_no_entries():
+    assert drop_dominated([]) == ()
