@@ -67,7 +67,7 @@ clean:  ## remove caches and what was built; the environment stays
 
 $(PYTHON_STAMP):
 	@if [ ! -x $(BIN)/python ]; then \
-	  for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	    then found=$$python; break; fi; \
 	  done; \
