@@ -5,6 +5,7 @@
     IsthmusError
     ├── ModelError              an ONNX file that cannot be read or is not supported
     ├── CutError                tensors that do not cut a network in two
+    │   └── GraphMismatchError       a cut of another file than the one that is stored
     ├── RepositoryError         a model repository that does not have what was asked for
     ├── BundleError             a bundle that is missing, truncated, changed or of another schema
     ├── ImageError              bytes that are no usable image
@@ -12,6 +13,8 @@
     ├── ProtocolError           a message that is not Open Inference Protocol v2
     ├── ConditionsError         conditions that no link, server or device can be in (NaN, zero rate)
     ├── NoPlanError             no plan in the table satisfies the rules
+    ├── AddressError            an address on which a server cannot listen
+    ├── BusyError               a server that takes no more work now: its queue is full, or it loads
     ├── LabError                a part of the lab itself failed, the link shaper for example
     └── RemoteError             the server did not answer; leads to the fallback
         ├── ServerUnreachableError   no connection, or it broke
@@ -26,11 +29,14 @@ Only ``RemoteError`` and its children lead to the fallback: they say that the *s
 from __future__ import annotations
 
 __all__ = [
+    "AddressError",
     "BadReplyError",
     "BundleError",
+    "BusyError",
     "CodecError",
     "ConditionsError",
     "CutError",
+    "GraphMismatchError",
     "ImageError",
     "IsthmusError",
     "LabError",
@@ -55,6 +61,10 @@ class ModelError(IsthmusError):
 
 class CutError(IsthmusError):
     """The named tensors do not cut the network in two."""
+
+
+class GraphMismatchError(CutError):
+    """The cut is of another ONNX file than the one that is stored under the name."""
 
 
 class RepositoryError(IsthmusError):
@@ -87,6 +97,14 @@ class NoPlanError(IsthmusError):
 
 class LabError(IsthmusError):
     """A part of the lab itself failed, so that nothing was emulated or measured."""
+
+
+class AddressError(IsthmusError):
+    """A server cannot listen on the address that it was given."""
+
+
+class BusyError(IsthmusError):
+    """A server takes no more work at this moment: its queue is full, or it is still loading."""
 
 
 class RemoteError(IsthmusError):

@@ -95,7 +95,7 @@ def oracle_fits(pixels, pipeline):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(300, 200), (201, 333), (64, 64), (40, 57), (1000, 65)])
-def test_fit_agrees_with_the_definition_within_one_grey_level(interpolation, size):
+def test_fit_agrees_with_the_definition_within_two_grey_levels(interpolation, size):
     pipeline = a_pipeline(interpolation=interpolation)
     rng = np.random.default_rng(3)
     noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -105,7 +105,7 @@ def test_fit_agrees_with_the_definition_within_one_grey_level(interpolation, siz
     assert fitted.shape == (56, 48, 3)
     assert fitted.dtype == np.uint8
     differences = [np.abs(fitted - oracle).max() for oracle in oracle_fits(noise, pipeline)]
-    assert min(differences) <= 1.01
+    assert min(differences) <= 1.5  # both passes round
 
 
 @pytest.mark.parametrize("size", [(640, 480), (333, 517), (1023, 769)])

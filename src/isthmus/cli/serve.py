@@ -1,0 +1,68 @@
+"""``isthmus serve``: the edge server on the command line. It parses, calls and prints."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["command"]
+
+
+def command(
+    models_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODELS_DIR", help="Folder with NAME/VERSION/model.onnx or NAME.onnx in it."
+        ),
+    ],
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. [127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="TCP port; 0 picks a free one. [8000]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one inference. [all processors]")
+    ] = None,
+    max_body_mib: Annotated[
+        float | None, typer.Option(min=0.001, help="Largest request, MiB. [64]")
+    ] = None,
+) -> None:
+    """On the edge server: offer the networks of a folder to devices on the network.
+
+    Speaks the Open Inference Protocol v2 (REST, binary tensors), so that any of its clients can
+    ask. Beside each network NAME it offers NAME.image, which takes a photograph file, and the
+    tails of it that devices ask for. Options that are not given are taken from the variables
+    ISTHMUS_HOST, ISTHMUS_PORT, ISTHMUS_THREADS and ISTHMUS_MAX_BODY_MIB.
+
+    Only programs on this machine reach it unless --host says otherwise; it has no passwords, so
+    open it to networks that you trust. Ctrl-C ends it after the requests that are running.
+
+    Example: isthmus serve models/ --host 0.0.0.0
+    """
+    from pydantic import ValidationError
+
+    from isthmus.cli.progress import progress_bars
+    from isthmus.edge.server import serve
+    from isthmus.edge.settings import Settings
+
+    options = {"host": host, "port": port, "threads": threads, "max_body_mib": max_body_mib}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = Settings(models_dir=models_dir, **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise typer.BadParameter(f"{where}: {first['msg']}") from error
+
+    with ExitStack() as showing:
+
+        def tell(address: str, models: int) -> None:
+            showing.close()  # the bars are full
+            noun = "model" if models == 1 else "models"
+            print(f"isthmus serve: ready on {address}, {models} {noun}", flush=True)
+
+        serve(settings, progress=showing.enter_context(progress_bars()), on_ready=tell)

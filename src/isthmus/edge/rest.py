@@ -1,0 +1,240 @@
+"""REST: a thin translation between HTTP and the data plane. The only importer of starlette.
+
+It reads bodies within a limit, puts work on the worker's queue, and turns errors into statuses
+with ``{"error": "..."}``. It decides nothing about models.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from isthmus.edge.data_plane import DataPlane
+from isthmus.edge.measuring import measure
+from isthmus.edge.worker import Worker
+from isthmus.errors import (
+    BusyError,
+    CodecError,
+    CutError,
+    GraphMismatchError,
+    ImageError,
+    IsthmusError,
+    ProtocolError,
+    RepositoryError,
+)
+from isthmus.runtime.clock import now_s
+from isthmus.runtime.protocol import format_server_timing, pack_reply, unpack_request
+
+__all__ = ["application"]
+
+_STATUSES: tuple[tuple[type[IsthmusError], int], ...] = (
+    (ProtocolError, 400),
+    (CodecError, 400),
+    (ImageError, 400),
+    (GraphMismatchError, 409),  # before its parent
+    (CutError, 400),
+    (RepositoryError, 404),
+    (BusyError, 503),
+)
+"""Status of each error; of all others 500."""
+
+_SMALL_BODY_BYTES = 1 << 20  # for requests that hold no tensors
+_CLIENT_IS_GONE = Response(status_code=400)  # nobody reads it
+
+_log = logging.getLogger("isthmus.edge")
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(
+    plane: DataPlane, worker: Worker, loader: Worker, *, max_body_bytes: int
+) -> Starlette:
+    """Return the ASGI application.
+
+    Args:
+        plane: Answers.
+        worker: Runs inferences, one at a time.
+        loader: Loads tails, one at a time.
+        max_body_bytes: Largest body of a request.
+    """
+    api = _Api(plane, worker, loader, max_body_bytes)
+    model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+    routes = [
+        ("POST", f"{model}/infer", api.infer),
+        ("POST", f"{version}/infer", api.infer),
+        ("GET", "/v2/isthmus/status", api.status),
+        ("GET", "/v2/health/live", api.live),
+        ("GET", "/v2/health/ready", api.ready),
+        ("GET", "/v2", api.metadata),
+        ("GET", model, api.model_metadata),
+        ("GET", version, api.model_metadata),
+        ("GET", f"{model}/ready", api.model_ready),
+        ("GET", f"{version}/ready", api.model_ready),
+        ("POST", "/v2/repository/index", api.index),
+        ("POST", "/v2/isthmus/models/{model}/cuts", api.cuts),
+        ("POST", "/v2/isthmus/models/{model}/measure", api.measure),
+    ]
+    app = Starlette(
+        routes=[
+            Route(path, _naming_errors(endpoint), methods=[method])
+            for method, path, endpoint in routes
+        ],
+        exception_handlers={HTTPException: _refusal},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(
+        self, plane: DataPlane, worker: Worker, loader: Worker, max_body_bytes: int
+    ) -> None:
+        self._plane = plane
+        self._worker = worker
+        self._loader = loader
+        self._max_body_bytes = max_body_bytes
+
+    async def infer(self, request: Request) -> Response:
+        name, version = _model(request)
+        body = await _body(request, self._max_body_bytes)
+        received_at_s = now_s()
+        self._plane.unit(name, version)  # an unknown model need not wait for its turn
+
+        def job() -> tuple[dict[str, float], dict[str, str], bytes]:
+            started_at_s = now_s()
+            message = unpack_request(request.headers, body)
+            unpacked_s = now_s() - started_at_s
+            answer = self._plane.infer(name, version, message)
+            binary = message.binary_outputs([tensor.name for tensor in answer.reply.outputs])
+            headers, content = pack_reply(answer.reply, binary=binary)
+            spent_s = {"decode": unpacked_s + answer.decode_s, "infer": answer.infer_s}
+            return spent_s, headers, content
+
+        (spent_s, headers, content), queue_s = await self._worker.run(job)
+        durations_s = {"queue": queue_s, **spent_s, "total": now_s() - received_at_s}
+        headers["Server-Timing"] = format_server_timing(durations_s)
+        return Response(content, headers=headers)
+
+    async def metadata(self, request: Request) -> Response:
+        return JSONResponse(self._plane.metadata())
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if not self._plane.is_ready:
+            raise BusyError("models are still being loaded")
+        return JSONResponse({"ready": True})
+
+    async def model_metadata(self, request: Request) -> Response:
+        return JSONResponse(self._plane.model_metadata(*_model(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        unit = self._plane.unit(*_model(request))
+        return JSONResponse({"name": unit.name, "ready": True})
+
+    async def index(self, request: Request) -> Response:
+        await _body(request, _SMALL_BODY_BYTES)
+        return JSONResponse(self._plane.index())
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "models": self._plane.status(),
+                "queue_length": self._worker.queue_length,
+                "load_ratio": round(self._worker.load_ratio, 4),
+            }
+        )
+
+    async def cuts(self, request: Request) -> Response:
+        cut = _json_object(await _body(request, _SMALL_BODY_BYTES))
+        name, _ = _model(request)
+        made = self._plane.known_cut(name, cut)
+        if made is None:
+            made, _ = await self._loader.run(lambda: self._plane.make_cut(name, cut))
+        return JSONResponse(made)
+
+    async def measure(self, request: Request) -> Response:
+        wanted = _json_object(await _body(request, _SMALL_BODY_BYTES))
+        return JSONResponse(await measure(self._worker, self._plane.unit(*_model(request)), wanted))
+
+
+def _model(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+async def _body(request: Request, limit_bytes: int) -> bytes:
+    """Read a body, no more of it than the limit.
+
+    Raises:
+        HTTPException: 413 if it is larger, 415 if it is compressed as a whole.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "a body must not be compressed as a whole; tensors may be")
+    too_large = HTTPException(413, f"the body is larger than {limit_bytes} bytes")
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdigit() or int(declared) > limit_bytes:
+        raise too_large
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise too_large
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(str(body, "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the body is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("the body must be a JSON object")
+    return value
+
+
+def _naming_errors(endpoint: _Endpoint) -> _Endpoint:
+    """Turn whatever an endpoint raises into a reply that says what is wrong."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except HTTPException:
+            raise
+        except ClientDisconnect:
+            return _CLIENT_IS_GONE
+        except IsthmusError as error:
+            status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
+            if status == 500:
+                _log.error("%s %s: %s", request.method, request.url.path, error)
+            return _error(status, str(error))
+        except Exception as error:  # noqa: BLE001  the server lives on, and its log says why
+            _log.exception("%s %s", request.method, request.url.path)
+            return _error(500, f"internal error: {type(error).__name__}; the server's log has more")
+
+    return answer
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status_code=status)
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """Answer what starlette itself refuses: unknown paths, wrong methods, large bodies."""
+    assert isinstance(error, HTTPException)
+    reply = _error(error.status_code, error.detail)
+    reply.headers.update(error.headers or {})
+    if error.status_code == 413:
+        reply.headers["Connection"] = "close"  # what is left of the body will not be read
+    return reply
