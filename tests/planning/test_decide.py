@@ -185,7 +185,8 @@ def random_table(rng, rows):
     return table_of(
         *(
             entry(
-                FAMILIES[i % 5], float(rng.uniform(0, 0.1)) + 0.3 * (i % 5 == 0), float(rng.uniform(0, 0.1)),
+                FAMILIES[i % 5], float(rng.uniform(0, 0.1)) + 0.3 * (i % 5 == 0),
+                float(rng.uniform(0, 0.1)),
                 float(rng.uniform(1, 1e6)), unit=f"u{i % 7}",
                 accuracy=float(rng.choice([0.5, 0.6, 0.7])),
                 residual_s=float(rng.uniform(0, 0.01)), sent_bytes_sd=float(rng.uniform(0, 1e4)),
