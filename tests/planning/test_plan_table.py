@@ -1,5 +1,7 @@
 import dataclasses
+import doctest
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,3 +165,16 @@ def test_rows_of_another_class_are_not_compared(row):
 
 def test_no_entries():
     assert drop_dominated([]) == ()
+
+
+def test_the_documented_example_runs():
+    page = Path(__file__).parents[2] / "docs" / "plan-table.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert tried > 10
+    assert failed == 0
+
+
+def test_the_page_names_every_stage_and_column():
+    page = (Path(__file__).parents[2] / "docs" / "plan-table.md").read_text("utf-8")
+    names = [name.replace("256", "T") for name in COLUMNS if not name.startswith("server.")]
+    assert [name for name in (*STAGES, *names) if f"`{name}`" not in page] == []
