@@ -113,7 +113,7 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package in ("", "isthmus"):
             raise
-        _fail(f"this command needs {package!r}, which is not installed: pip install 'isthmus[all]'")
+        _fail(f"this command needs {package!r}, which is not installed: install isthmus[all]")
     except IsthmusError as error:
         _fail(str(error))
     except OSError as error:

@@ -108,8 +108,8 @@ def _zoo() -> ModuleType:
         import isthmus_zoo
     except ModuleNotFoundError as error:
         raise RepositoryError(
-            "the networks are a distribution of their own: pip install isthmus-zoo "
-            "(in a checkout of Isthmus: pip install ./zoo)"
+            "the networks are a distribution of their own, isthmus-zoo, which is not installed: "
+            "in a checkout of Isthmus, pip install ./zoo"
         ) from error
     found: ModuleType = isthmus_zoo
     return found
