@@ -1,14 +1,14 @@
 """An ONNX graph in normal form: needed nodes only, in order, constants told apart from data.
 
 Both the noun made of a file (``onnx_file``) and the extraction of heads and tails (``split``)
-start from it. It changes no file and evaluates no operator but ``Shape`` and ``Size``, whose
-results are known as soon as all shapes are static.
+start from it. It changes no file, and evaluates nothing but what a network computes about its
+own shapes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,8 @@ from isthmus.loading.nodes import (
     writers,
     writes,
 )
-from isthmus.loading.shape_inference import TensorType, infer_types, stored_types
+from isthmus.loading.shape_arithmetic import fold_arithmetic, fold_shapes
+from isthmus.loading.shape_inference import TensorType, declared_type, infer_types, stored_types
 from isthmus.loading.stored_tensors import bits_per_element
 from isthmus.types.graph import TensorSpec
 
@@ -65,30 +66,14 @@ class NormalForm:
     constants: frozenset[str] = field(repr=False)
     types: Mapping[str, TensorType] = field(repr=False)
 
-    def static_type(self, name: str, *, written_by: str) -> tuple[int, tuple[int, ...]]:
-        """Return a tensor's ONNX element type and its shape.
-
-        Raises:
-            ModelError: If either is not known; the message calls the tensor's origin
-                ``written_by``.
-        """
-        found = self.types.get(name, TensorType(0, None))
-        if found.static_shape is not None and found.elem_type:
-            return found.elem_type, found.static_shape
-        if found.dims is None or not found.elem_type:
-            what = "cannot be inferred"
-        else:
-            at, size = next((i, s) for i, s in enumerate(found.dims) if not isinstance(s, int))
-            what = f"is dynamic: dimension {at} is {repr(size) if size else 'not given'}"
-        raise ModelError(f"the shape of {name!r} ({written_by}) {what}; {_STATIC_ADVICE}")
-
     def spec(self, name: str, *, written_by: str) -> TensorSpec:
         """Return the spec of a data tensor.
 
         Raises:
             ModelError: If its shape is not static, or NumPy alone has no such element type.
         """
-        elem_type, shape = self.static_type(name, written_by=written_by)
+        elem_type, shape = _static_type(self.types, name, written_by)
+        bits_per_element(elem_type)  # refuses element types that do not exist
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
         if dtype.kind not in "biufc":
             label = onnx.TensorProto.DataType.Name(elem_type)
@@ -104,7 +89,7 @@ class NormalForm:
         Raises:
             ModelError: If its shape is not known.
         """
-        elem_type, shape = self.static_type(name, written_by="a constant")
+        elem_type, shape = _static_type(self.types, name, "a constant")
         return -(-math.prod(shape) * bits_per_element(elem_type) // 8)
 
 
@@ -112,8 +97,8 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
     """Return the normal form of a model's graph.
 
     A node is constant if it draws no random numbers, everything it reads is constant and it
-    writes no output of the graph. ``Shape`` and ``Size`` of tensors of static shape count as
-    stored constants.
+    writes no output of the graph. ``Shape`` and ``Size`` of tensors of static shape become
+    stored constants, and so does the arithmetic behind them where shapes depend on it.
 
     Args:
         model: Any ONNX model; it is not changed.
@@ -136,10 +121,12 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
     if missing is not None:
         raise ModelError(f"nothing in the file writes the output {missing!r}; is it damaged?")
     nodes = sorted_nodes(needed_nodes(graph.node, outputs), known)
-    types = infer_types(model, nodes, inputs)
-    nodes = needed_nodes([_fold_shape(node, types) for node in nodes], outputs)
+    declared = {value.name: declared_type(value) for value in inputs}
+    for name in declared:
+        _static_type(declared, name, "an input")
+    nodes, types = _with_types(model, nodes, inputs)
     constant_nodes, layers = _divide(nodes, stored, outputs)
-    form = NormalForm(
+    return NormalForm(
         inputs=tuple(value.name for value in inputs),
         outputs=outputs,
         constant_nodes=tuple(constant_nodes),
@@ -147,9 +134,43 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
         constants=frozenset(stored) | {name for node in constant_nodes for name in writes(node)},
         types=types,
     )
-    for name in form.inputs:
-        form.spec(name, written_by="an input")
-    return form
+
+
+def _with_types(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto]
+) -> tuple[list[onnx.NodeProto], Mapping[str, TensorType]]:
+    """Return the nodes with their arithmetic on shapes folded, as far as needed, and all types."""
+    outputs = [value.name for value in model.graph.output]
+    while True:
+        types = infer_types(model, nodes, inputs)
+        found = needed_nodes(fold_shapes(nodes, types), outputs)
+        written = (types.get(name) for node in found for name in writes(node))
+        if all(known is not None and known.static_shape is not None for known in written):
+            return found, types
+        folded = needed_nodes(fold_arithmetic(found, model), outputs)
+        if _evaluated(folded) == _evaluated(nodes):
+            return found, types
+        nodes = folded
+
+
+def _evaluated(nodes: Iterable[onnx.NodeProto]) -> int:
+    """Return how many nodes are something other than constants."""
+    return sum(node.op_type != "Constant" for node in nodes)
+
+
+def _static_type(
+    types: Mapping[str, TensorType], name: str, written_by: str
+) -> tuple[int, tuple[int, ...]]:
+    """Return a tensor's ONNX element type and its shape, or raise a ``ModelError``."""
+    found = types.get(name, TensorType(0, None))
+    if found.static_shape is not None and found.elem_type:
+        return found.elem_type, found.static_shape
+    if found.dims is None or not found.elem_type:
+        what = "cannot be inferred"
+    else:
+        at, size = next((i, s) for i, s in enumerate(found.dims) if not isinstance(s, int))
+        what = f"is dynamic: dimension {at} is {repr(size) if size else 'not given'}"
+    raise ModelError(f"the shape of {name!r} ({written_by}) {what}; {_STATIC_ADVICE}")
 
 
 def _divide(
@@ -169,20 +190,6 @@ def _divide(
         else:
             layers.append(node)
     return constant_nodes, layers
-
-
-def _fold_shape(node: onnx.NodeProto, types: Mapping[str, TensorType]) -> onnx.NodeProto:
-    """Return a ``Constant`` node in place of ``Shape`` or ``Size`` of a static tensor."""
-    if node.op_type not in ("Shape", "Size") or node.domain not in ("", "ai.onnx"):
-        return node
-    shape = types.get(node.input[0], TensorType(0, None)).static_shape
-    if shape is None:
-        return node
-    bounds = {attribute.name: attribute.i for attribute in node.attribute}
-    part = shape[bounds.get("start", 0) : bounds.get("end", len(shape))]
-    value = math.prod(shape) if node.op_type == "Size" else part
-    tensor = onnx.numpy_helper.from_array(np.asarray(value, dtype=np.int64))
-    return onnx.helper.make_node("Constant", [], node.output, name=node.name, value=tensor)
 
 
 def _is_random(node: onnx.NodeProto) -> bool:

@@ -6,8 +6,9 @@ The digest is of the ``.onnx`` file itself; weights stored beside it are not par
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,12 @@ def read_model(path: Path) -> onnx.ModelProto:
         ModelError: If the file is missing, truncated, no ONNX model or rejected by onnx's
             checker, or if weights stored beside it are missing or too short.
     """
-    model, _ = _parse(path)
-    try:
+    with _naming(path):
+        model, _ = _parse(path)
         load_external(model, path.parent)
         check_claims(model)
         normal_form(model)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    return model
+        return model
 
 
 def load_graph(path: Path, *, name: str | None = None) -> ModelGraph:
@@ -74,13 +73,11 @@ def load_graph(path: Path, *, name: str | None = None) -> ModelGraph:
     Raises:
         ModelError: As ``read_model`` and ``graph_from_model``.
     """
-    model, sha256 = _parse(path)
-    try:
+    with _naming(path):
+        model, sha256 = _parse(path)
         load_external(model, path.parent, limit_bytes=_SHAPE_BYTES)
         check_claims(model)
         return graph_from_model(model, name=name or model_name(path), sha256=sha256)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
 
 
 def load_metadata(path: Path) -> dict[str, str]:
@@ -89,7 +86,8 @@ def load_metadata(path: Path) -> dict[str, str]:
     Raises:
         ModelError: If the file cannot be read.
     """
-    return metadata_of(_parse(path)[0])
+    with _naming(path):
+        return metadata_of(_parse(path)[0])
 
 
 def load_variant(path: Path, *, name: str | None = None) -> Variant:
@@ -102,12 +100,10 @@ def load_variant(path: Path, *, name: str | None = None) -> Variant:
     Raises:
         ModelError: If the file cannot be read or its metadata is malformed.
     """
-    model, sha256 = _parse(path)
-    try:
+    with _naming(path):
+        model, sha256 = _parse(path)
         metadata = metadata_of(model)
         return variant_from_metadata(metadata, name=name or model_name(path), sha256=sha256)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
 
 
 def model_name(path: Path) -> str:
@@ -163,31 +159,42 @@ def graph_from_model(model: onnx.ModelProto, *, name: str, sha256: str) -> Model
     return ModelGraph(name, sha256, form.inputs, form.outputs, tuple(layers), tensors)
 
 
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say in every ``ModelError`` of the block which file it is about."""
+    try:
+        yield
+    except UnicodeDecodeError as error:  # protobuf checks text only when it is read
+        raise ModelError(f"{path}: a name in it is not text; the file is damaged") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
 def _parse(path: Path) -> tuple[onnx.ModelProto, str]:
     """Return the model as stored, and the file's digest."""
     try:
         size_bytes = path.stat().st_size
         if size_bytes > _FILE_LIMIT_BYTES:
             raise ModelError(
-                f"{path} has {size_bytes} bytes, more than an ONNX file can; "
+                f"{size_bytes} bytes are more than an ONNX file can have; "
                 f"save it again with its weights as external data"
             )
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelError(f"there is no file {path}; give the path of an ONNX file") from error
+        raise ModelError("there is no such file; give the path of an ONNX file") from error
     except IsADirectoryError as error:
-        raise ModelError(f"{path} is a folder; give the path of an ONNX file in it") from error
+        raise ModelError("this is a folder; give the path of an ONNX file in it") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+        raise ModelError(f"the file cannot be read: {error}") from error
     if not data:
-        raise ModelError(f"{path} is empty; copy or export the ONNX file again")
+        raise ModelError("the file is empty; copy or export it again")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise ModelError(f"{path} is no ONNX file, or only a part of one; copy it again") from error
+        raise ModelError("no ONNX file, or only a part of one; copy it again") from error
     if not (model.ir_version and model.opset_import and model.HasField("graph")):
-        raise ModelError(f"{path} is no ONNX model: it has no graph or no operator set version")
+        raise ModelError("no ONNX model: it has no graph or no operator set version")
     return model, hashlib.sha256(data).hexdigest()
 
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from isthmus.errors import ModelError
 
-__all__ = ["TensorType", "infer_types", "stored_types"]
+__all__ = ["TensorType", "declared_type", "infer_types", "stored_types"]
 
 _SMALL_ELEMENTS = 1024  # shapes, axes and pads are smaller; only they matter to shape inference
 
@@ -50,6 +50,16 @@ def stored_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
     return types
 
 
+def declared_type(value: onnx.ValueInfoProto) -> TensorType:
+    """Return what the file itself says of a graph's input, output or inner tensor."""
+    if not value.type.HasField("tensor_type"):
+        return TensorType(0, None)
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return TensorType(tensor.elem_type, None)
+    return TensorType(tensor.elem_type, tuple(_size_of(size) for size in tensor.shape.dim))
+
+
 def infer_types(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto]
 ) -> Mapping[str, TensorType]:
@@ -68,7 +78,7 @@ def infer_types(
     """
     skeleton = _skeleton(model, nodes, inputs)
     try:
-        onnx.checker.check_model(skeleton)
+        _check(skeleton)
         inferred = onnx.shape_inference.infer_shapes(
             skeleton, check_type=True, strict_mode=True, data_prop=True
         )
@@ -83,7 +93,19 @@ def infer_types(
         raise ModelError(f"onnx cannot work on the network: {_first_line(error)}") from error
     graph = inferred.graph
     values = (*graph.value_info, *graph.input, *graph.output)
-    return {value.name: _type_of(value) for value in values} | stored_types(model.graph)
+    return {value.name: declared_type(value) for value in values} | stored_types(model.graph)
+
+
+def _check(skeleton: onnx.ModelProto) -> None:
+    """Run onnx's checker, which wants every output to have a shape, even if it is not known."""
+    types = [value.type for value in skeleton.graph.output]
+    tensors = [type_.tensor_type for type_ in types if type_.HasField("tensor_type")]
+    unknown = [tensor for tensor in tensors if not tensor.HasField("shape")]
+    for tensor in unknown:
+        tensor.shape.SetInParent()
+    onnx.checker.check_model(skeleton)
+    for tensor in unknown:
+        tensor.ClearField("shape")
 
 
 def _skeleton(
@@ -115,11 +137,11 @@ def _skeleton(
             graph.node.append(node)
     here = {name for node in graph.node for name in node.output}
     for info in model.graph.value_info:
-        if info.name in here and _type_of(info).static_shape is not None:
+        if info.name in here and declared_type(info).static_shape is not None:
             graph.value_info.append(info)
     for output in model.graph.output:
         graph.output.append(output)
-        if _type_of(output).static_shape is None and output.type.HasField("tensor_type"):
+        if declared_type(output).static_shape is None and output.type.HasField("tensor_type"):
             graph.output[-1].type.tensor_type.ClearField("shape")
     return skeleton
 
@@ -132,15 +154,6 @@ def _stored_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 def _stands_for(tensor: onnx.TensorProto, name: str) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
-
-
-def _type_of(value: onnx.ValueInfoProto) -> TensorType:
-    if not value.type.HasField("tensor_type"):
-        return TensorType(0, None)
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return TensorType(tensor.elem_type, None)
-    return TensorType(tensor.elem_type, tuple(_size_of(size) for size in tensor.shape.dim))
 
 
 def _size_of(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:

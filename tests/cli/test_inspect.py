@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from isthmus.cli.inspect import command
+from isthmus.errors import ModelError
+from isthmus.loading.onnx_file import load_graph
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+SQUEEZENET = LIGHT / "light_squeezenet.onnx"
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command()(command)
+
+    def call(*arguments):
+        return CliRunner().invoke(app, [*map(str, arguments)])
+
+    return call
+
+
+@pytest.mark.parametrize("columns", ["80", "120", "200"])
+def test_shows_every_layer_and_tensor(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    result = run(SQUEEZENET)
+    graph = load_graph(SQUEEZENET)
+    assert result.exit_code == 0
+    text = "".join(result.stdout.split())
+    assert graph.sha256 in text
+    assert all(name in text for name in graph.tensors)
+    assert all(len(line) <= int(columns) for line in result.stdout.splitlines())
+    rows = [line.split() for line in result.stdout.splitlines()]
+    indices = [row[0] for row in rows if row and row[0].isdigit()]
+    assert indices == [str(i) for i in range(len(graph.layers))]
+    assert sum(row[-1:] == ["cut"] for row in rows) == 34
+    assert "0.707 GFLOPs" in result.stdout
+
+
+def test_writes_all_of_it_as_json(run, tmp_path):
+    result = run(SQUEEZENET, "--json", tmp_path / "out.json")
+    assert "GFLOPs" in result.stdout
+    record = json.loads((tmp_path / "out.json").read_text())
+    graph = load_graph(SQUEEZENET)
+    assert record["sha256"] == graph.sha256
+    assert record["flops"] == graph.flops == sum(layer["flops"] for layer in record["layers"])
+    assert record["inputs"] == [
+        {"name": "data_0", "dtype": "float32", "shape": [1, 3, 224, 224], "size_bytes": 602112}
+    ]
+    marked = [layer["index"] for layer in record["layers"] if layer["is_cut_vertex"]]
+    assert marked == record["cut_vertices"]
+    assert record["accuracy"] is record["task"] is record["licence"] is None
+
+
+def test_a_dash_prints_json_and_nothing_else(run):
+    result = run(SQUEEZENET, "--json", "-")
+    assert len(json.loads(result.stdout)["layers"]) == 66
+
+
+def test_shows_what_the_file_says_of_itself(run):
+    zoo = pytest.importorskip("isthmus_zoo", reason="isthmus-zoo is not installed")
+    result = run(zoo.model_path("mobilenet-v2"))
+    for text in ("imagenet-1k", "71.88% imagenet_top1 (published", "BSD-3-Clause"):
+        assert text in result.stdout
+
+
+def test_errors_are_left_to_the_caller(run, tmp_path):
+    result = run(tmp_path / "net.onnx")
+    assert isinstance(result.exception, ModelError)
+    assert "no such file" in str(result.exception)

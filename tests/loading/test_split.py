@@ -1,0 +1,281 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from isthmus.errors import CutError
+from isthmus.loading.metadata import metadata_of
+from isthmus.loading.onnx_file import graph_from_model, load_graph, read_model
+from isthmus.loading.saving import check_model
+from isthmus.loading.split import split_model
+from isthmus.planning.partition import cut_vertices
+from isthmus.types.cut import device_layers
+
+SHA256 = "5" * 64
+
+
+def graph_of(model):
+    return graph_from_model(model, name="test", sha256=SHA256)
+
+
+def inputs_for(graph, seed=0):
+    chance = np.random.default_rng(seed)
+    return {
+        name: chance.normal(size=graph.tensors[name].shape).astype(graph.tensors[name].dtype)
+        for name in graph.inputs
+    }
+
+
+def assert_parts_are_the_whole(run, model, graph, split, whole=None):
+    """Head, then tail with nothing but what crosses: the outputs of the whole network."""
+    feeds = inputs_for(graph)
+    whole = whole or run(model, feeds)
+    crossing = {name: feeds[name] for name in split.cut.tensors if name in feeds}
+    answers = {}
+    if split.head is not None:
+        check_model(split.head, called="head")
+        made = run(split.head, feeds)
+        assert list(made)[: len(split.cut.tensors)] == list(split.cut.tensors)
+        answers |= {name: made[name] for name in graph.outputs if name in made}
+        crossing = {name: made[name] for name in split.cut.tensors}
+    check_model(split.tail, called="tail")
+    assert [value.name for value in split.tail.graph.input] == list(split.cut.tensors)
+    assert all(crossing[n].shape == graph.tensors[n].shape for n in crossing)
+    answers |= run(split.tail, crossing)
+    assert sorted(answers) == sorted(graph.outputs)
+    for name, value in answers.items():
+        np.testing.assert_allclose(value, whole[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def valid_pairs(graph, step):
+    """Pairs of tensors that cut a graph where one alone does not."""
+    names = list(graph.tensors)[::step]
+    for pair in itertools.combinations(names, 2):
+        try:
+            device_layers(graph, pair)
+        except CutError:
+            continue
+        yield pair
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v1", "shufflenet"])
+def test_networks_of_onnx(light, run, name):
+    model, graph = read_model(light(name)), load_graph(light(name))
+    whole = run(model, inputs_for(graph))
+    cuts = [graph.layers[i].outputs for i in cut_vertices(graph)[:-1]]
+    pairs = [pair for pair in valid_pairs(graph, 3) if graph.inputs[0] not in pair]
+    for tensors in [graph.inputs, *cuts[:: len(cuts) // 4], *pairs[:: max(len(pairs) // 4, 1)]]:
+        split = split_model(model, graph, tensors)
+        assert_parts_are_the_whole(run, model, graph, split, whole)
+
+
+def test_a_network_of_the_zoo(run):
+    zoo = pytest.importorskip("isthmus_zoo", reason="isthmus-zoo is not installed")
+    path = zoo.model_path("mobilenet-v2")
+    model, graph = read_model(path), load_graph(path)
+    whole = run(model, inputs_for(graph))
+    beside_skip = next(
+        pair for pair in valid_pairs(graph, 1) if all(graph.producers.get(n, 0) > 40 for n in pair)
+    )
+    for tensors in (graph.layers[cut_vertices(graph)[20]].outputs, beside_skip):
+        split = split_model(model, graph, tensors)
+        assert_parts_are_the_whole(run, model, graph, split, whole)
+        stored = sum(t.ByteSize() for p in (split.head, split.tail) for t in p.graph.initializer)
+        assert stored < 1.01 * path.stat().st_size  # each weight went to one side
+
+
+OPERATORS = {  # of one, two or three tensors of one shape
+    1: ("Relu", "Neg", "Sigmoid", "Tanh", "Identity"),
+    2: ("Add", "Mul", "Sub", "Max"),
+    3: ("Sum", "Mean"),
+}
+
+
+@st.composite
+def networks(draw):
+    """Draw nodes over ``x``, ``z`` and shared constants, and outputs, in any order of nodes."""
+    names, nodes = ["x", "z"], []
+    for i in range(draw(st.integers(2, 10))):
+        kind = draw(st.sampled_from(["data", "data", "data", "weight", "shape", "cast"]))
+        source = draw(st.sampled_from(names))
+        if kind == "weight":
+            nodes.append(("MatMul", f"{source} w{draw(st.integers(0, 1))}", f"t{i}"))
+        elif kind == "shape":  # of another tensor, which need not be sent for it
+            other = draw(st.sampled_from(names))
+            nodes += [("Shape", other, f"s{i}"), ("Reshape", f"{source} s{i}", f"t{i}")]
+        elif kind == "cast":  # a constant that is computed
+            nodes += [("Cast", "half", f"c{i}", {"to": 1}), ("Add", f"{source} c{i}", f"t{i}")]
+        else:
+            count = draw(st.integers(1, 3))
+            chosen = [draw(st.sampled_from(names)) for _ in range(count)]
+            operator = draw(st.sampled_from(OPERATORS[count]))
+            nodes.append((operator, " ".join(chosen), f"t{i}"))
+        names.append(f"t{i}")
+    inner = names[2:]
+    outputs = draw(st.lists(st.sampled_from(inner), min_size=1, max_size=3, unique=True))
+    return draw(st.permutations(nodes)), outputs
+
+
+@settings(max_examples=60)
+@given(networks(), st.data())
+def test_random_networks(build, run, network, data):
+    nodes, outputs = network
+    chance = np.random.default_rng(1)
+    stored = {
+        "w0": chance.normal(size=(4, 4)).astype(np.float32),
+        "w1": chance.normal(size=(4, 4)).astype(np.float32),
+        "half": np.full((1, 4), 0.5, np.float16),
+    }
+    model = build(nodes, inputs="x z", outputs=" ".join(outputs), stored=stored)
+    graph = graph_of(model)
+    whole = run(model, inputs_for(graph))
+    names = st.sampled_from(sorted(graph.tensors))
+    for _ in range(5):
+        tensors = data.draw(st.sets(names, min_size=1, max_size=3))
+        try:
+            device = device_layers(graph, tensors)
+            split = split_model(model, graph, tensors)
+        except CutError:
+            continue
+        assert (split.head is None) == (not device)
+        assert_parts_are_the_whole(run, model, graph, split, whole)
+
+
+@pytest.fixture
+def diamond(build):
+    nodes = [
+        ("Relu", "x", "a"),
+        ("MatMul", "a w", "b"),
+        ("Neg", "a", "c"),
+        ("Add", "b c", "d"),
+        ("MatMul", "d w", "y"),
+    ]
+    model = build(nodes, inputs="x", outputs="y b", stored={"w": np.eye(4, dtype=np.float32)})
+    model.producer_name = "somebody"
+    props = {"isthmus.task": "t", "isthmus.labels": "[]", "isthmus.input_pipeline": "{}", "k": "v"}
+    helper.set_model_props(model, props)
+    return model
+
+
+def names_of(values):
+    return [value.name for value in values]
+
+
+def test_sides_and_their_names(diamond):
+    split = split_model(diamond, graph_of(diamond), ["d"])
+    assert names_of(split.head.graph.input) == ["x"]
+    assert names_of(split.head.graph.output) == ["d", "b"]  # b is answered on the way
+    assert names_of(split.tail.graph.input) == ["d"]
+    assert names_of(split.tail.graph.output) == ["y"]
+    assert names_of(split.head.graph.initializer) == ["w"] == names_of(split.tail.graph.initializer)
+    for value in (*split.head.graph.output, *split.tail.graph.input):
+        assert [size.dim_value for size in value.type.tensor_type.shape.dim] == [1, 4]
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_frontier_tensors_that_are_outputs_are_answered_by_the_head(diamond, run):
+    graph = graph_of(diamond)
+    split = split_model(diamond, graph, ["c", "b"])
+    assert split.cut.tensors == ("b", "c")
+    assert names_of(split.head.graph.output) == ["b", "c"]
+    assert names_of(split.tail.graph.output) == ["y"]
+    assert_parts_are_the_whole(run, diamond, graph, split)
+
+
+def test_a_cut_at_the_inputs_has_no_head(diamond, run):
+    graph = graph_of(diamond)
+    split = split_model(diamond, graph, ["x"])
+    assert split.head is None
+    assert_parts_are_the_whole(run, diamond, graph, split)
+
+
+def test_metadata_that_still_holds(diamond):
+    graph = graph_of(diamond)
+    split = split_model(diamond, graph, ["d"])
+    stamp = {"isthmus.graph_sha256": SHA256, "isthmus.cut_id": split.cut.id}
+    both = {"isthmus.task": "t", "k": "v", **stamp}
+    assert metadata_of(split.head) == {"isthmus.input_pipeline": "{}", **both}
+    assert metadata_of(split.tail) == {"isthmus.labels": "[]", **both}
+    whole = metadata_of(split_model(diamond, graph, ["x"]).tail)
+    assert whole["isthmus.input_pipeline"] == "{}"
+    assert split.tail.producer_name == "somebody"
+
+
+@pytest.mark.parametrize(("ir_version", "expected"), [(3, 4), (8, 8), (11, 10)])
+def test_versions_are_kept_where_all_runtimes_know_them(diamond, ir_version, expected):
+    diamond.ir_version = ir_version
+    split = split_model(diamond, graph_of(diamond), ["d"])
+    assert {split.head.ir_version, split.tail.ir_version} == {expected}
+    assert split.head.opset_import == split.tail.opset_import == diamond.opset_import
+
+
+def test_functions_are_kept(build, run):
+    model = build(
+        [helper.make_node("Twice", ["x"], ["a"], domain="own"), ("Relu", "a", "y")],
+        inputs="x",
+        outputs="y",
+    )
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    body = [helper.make_node("Add", ["p", "p"], ["q"])]
+    own = helper.make_function("own", "Twice", ["p"], ["q"], body, [helper.make_opsetid("", 13)])
+    model.functions.append(own)
+    graph = graph_of(model)
+    assert_parts_are_the_whole(run, model, graph, split_model(model, graph, ["a"]))
+
+
+def test_captured_tensors_cross(build, run):
+    def branch(op):
+        result = helper.make_tensor_value_info("r", TensorProto.FLOAT, (1, 4))
+        nodes = [helper.make_node(op, ["a"], ["n"]), helper.make_node("Mul", ["n", "w"], ["r"])]
+        return helper.make_graph(nodes, op, [], [result])
+
+    nodes = [
+        ("Relu", "x", "a"),
+        ("ReduceMax", "a", "m", {"keepdims": 0}),
+        ("Greater", "m zero", "c"),
+        helper.make_node("If", ["c"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp")),
+    ]
+    stored = {"zero": np.float32(0), "w": np.full(4, 3, np.float32)}
+    model = build(nodes, inputs="x", outputs="y", stored=stored)
+    graph = graph_of(model)
+    with pytest.raises(CutError, match="also reads 'a'"):
+        split_model(model, graph, ["c"])
+    assert_parts_are_the_whole(run, model, graph, split_model(model, graph, ["a", "c"]))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        (["c"], "do not cut test in two: .* also reads"),
+        (["y"], "do not cut|leave nothing"),
+        (["y", "b"], "leave nothing of test for the server"),
+        ([], "at least one tensor"),
+        (["w"], "has no tensor 'w'"),
+    ],
+)
+def test_what_is_no_cut(diamond, tensors, says):
+    with pytest.raises(CutError, match=says):
+        split_model(diamond, graph_of(diamond), tensors)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("fire3/conv_out", "fire3/conv_output"),  # near
+        ("/Fire3/Add", "fire3/sum"),  # a layer's name
+        ("HIDDEN", "x/hidden/relu/output"),  # a part of a name
+    ],
+)
+def test_unknown_tensors_are_answered_with_names_like_them(build, wrong, right):
+    nodes = [
+        ("Relu", "x", "fire3/conv_output"),
+        helper.make_node("Add", ["x", "fire3/conv_output"], ["fire3/sum"], name="/Fire3/Add"),
+        ("Relu", "fire3/sum", "x/hidden/relu/output"),
+        ("Neg", "x/hidden/relu/output", "y"),
+    ]
+    model = build(nodes, inputs="x", outputs="y")
+    with pytest.raises(CutError, match=f"no tensor {wrong!r}; did you mean '{right}'"):
+        split_model(model, graph_of(model), [wrong])
