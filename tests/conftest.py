@@ -1,8 +1,13 @@
-"""What all tests share: chance that repeats, and output that no terminal decorates."""
+"""What all tests share: chance that repeats, plain output, small networks and photographs."""
 
+import io
+import json
 import os
 
+import numpy as np
+import pytest
 from hypothesis import settings
+from PIL import Image
 
 settings.register_profile("isthmus", derandomize=True, deadline=None)
 settings.load_profile("isthmus")
@@ -11,3 +16,99 @@ settings.load_profile("isthmus")
 for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE"):
     os.environ.pop(name, None)
 os.environ.update(NO_COLOR="1", COLUMNS="120")
+
+
+@pytest.fixture(scope="session")
+def pipeline16():
+    """The input pipeline of ``small_network``: shorter side 20, crop 16 x 16."""
+    from isthmus.types.variant import InputPipeline
+
+    mean_std = ((120.0, 110.0, 100.0), (60.0, 61.0, 62.0))
+    return InputPipeline(20, (16, 16), "bilinear", "RGB", *mean_std)
+
+
+@pytest.fixture(scope="session")
+def small_network(pipeline16):
+    """Return a function that makes a classifier of 16 x 16 photographs, three convolutions deep.
+
+    Its tensors are image (3, 16, 16) -> a -> x (8, 8, 8) -> b -> y (4, 4, 4) -> flat -> logits.
+    ``outlier`` adds that value to the channel of ``x`` that nothing behind it reads, and
+    ``two_answers`` makes ``x`` an output, too.
+    """
+    import dataclasses
+
+    from onnx import TensorProto, helper, numpy_helper
+
+    def make(*, seed=0, classes=10, outlier=0.0, two_answers=False, **metadata):
+        rng = np.random.default_rng(seed)
+        stored = {
+            "w1": rng.normal(0, 0.3, (8, 3, 3, 3)),
+            "b1": np.zeros(8),
+            "w2": rng.normal(0, 0.3, (4, 8, 3, 3)),
+            "w3": rng.normal(0, 0.3, (64, classes)),
+        }
+        stored["b1"][7] = outlier
+        stored["w2"][:, 7] = 0
+        conv = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+        nodes = [
+            helper.make_node("Conv", ["image", "w1", "b1"], ["a"], **conv),
+            helper.make_node("Relu", ["a"], ["x"]),
+            helper.make_node("Conv", ["x", "w2"], ["b"], **conv),
+            helper.make_node("Relu", ["b"], ["y"]),
+            helper.make_node("Flatten", ["y"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w3"], ["logits"]),
+        ]
+        outputs = {"logits": (1, classes)}
+        if two_answers:
+            outputs["x"] = (1, 8, 8, 8)
+        graph = helper.make_graph(
+            nodes,
+            "small",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, 16, 16))],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
+            [numpy_helper.from_array(v.astype(np.float32), k) for k, v in stored.items()],
+        )
+        model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+        known = {
+            "task": "shapes",
+            "input_pipeline": json.dumps(dataclasses.asdict(pipeline16)),
+            "labels": json.dumps([f"class {i}" for i in range(classes)]),
+            "accuracy": json.dumps({"metric": "top1", "ratio": 0.75, "status": "measured"}),
+        }
+        texts = {k: v for k, v in {**known, **metadata}.items() if v is not None}
+        helper.set_model_props(model, {f"isthmus.{key}": text for key, text in texts.items()})
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model_path(small_network, tmp_path_factory):
+    """The file of the plain ``small_network``, named ``small.onnx``."""
+    path = tmp_path_factory.mktemp("networks") / "small.onnx"
+    path.write_bytes(small_network().SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_photograph():
+    """Return a function that makes the bytes of a smooth, coloured image."""
+
+    def make(*, width=96, height=64, seed=0, file_format="JPEG"):
+        rng = np.random.default_rng(seed)
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8))
+        buffer = io.BytesIO()
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(buffer, file_format)
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photograph_files(make_photograph, tmp_path_factory):
+    """Four JPEG files."""
+    folder = tmp_path_factory.mktemp("photographs")
+    paths = [folder / f"photograph-{seed}.jpg" for seed in range(4)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(make_photograph(seed=seed))
+    return tuple(paths)

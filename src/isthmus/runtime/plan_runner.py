@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 
@@ -168,19 +169,20 @@ class PlanRunner:
                 return Run(self.heads.session(row.variant).run(feeds))
         if self.transport is None:
             raise NoPlanError(f"{row.label} needs a server and none was given")
-        model, tensors = self._message(row, job)
+        tensors, answered = self._message(row, job)
+        path = f"v2/models/{quote(row.unit, safe='')}/infer"
         with job.times.device("encode"):
             headers, body = protocol.pack_request(protocol.InferRequest(inputs=tensors))
         begun_at_s = now_s()
         try:
             exchange = self.transport.exchange(
-                "POST", f"v2/models/{model}/infer", headers=headers, body=body, timeout_s=timeout_s
+                "POST", path, headers=headers, body=body, timeout_s=timeout_s
             )
             outputs = _outputs(exchange)
         except Exception:
             job.times.add("wait", now_s() - begun_at_s)
             raise
-        return self._book(exchange, outputs, job.times)
+        return self._book(exchange, {**answered, **outputs}, job.times)
 
     def _input_tensor(self, row: PlanRow, job: Job) -> dict[str, np.ndarray]:
         pipeline = self._pipeline(row)
@@ -189,27 +191,32 @@ class PlanRunner:
             tensor = image.normalise(image.planar(pixels, pipeline), pipeline)
         return {self.heads.session(row.variant, row.cut_id).inputs[0].name: tensor}
 
-    def _message(self, row: PlanRow, job: Job) -> tuple[str, tuple[protocol.WireTensor, ...]]:
-        """Return the server's model and the tensors to send to it."""
+    def _message(
+        self, row: PlanRow, job: Job
+    ) -> tuple[tuple[protocol.WireTensor, ...], dict[str, np.ndarray]]:
+        """Return the tensors to send, and the network's outputs that the head has computed."""
         if row.family == "split":
             feeds = self._input_tensor(row, job)
             with job.times.device("head"):
                 crossing = self.heads.session(row.variant, row.cut_id).run(feeds)
             with job.times.device("encode"):
                 codec = codecs.CODECS[row.codec]
-                return row.unit, tuple(
-                    protocol.WireTensor(name, codec.encode(crossing[name])) for name in row.tensors
+                sent = tuple(
+                    protocol.WireTensor(name, codec.encode(crossing.pop(name)))
+                    for name in row.tensors
                 )
+            return sent, crossing
         if row.family == "file":
-            return row.unit, (_image_tensor(protocol.bytes_payload(job.data)),)
+            with job.times.device("encode"):
+                return (_image_tensor(protocol.bytes_payload(job.data)),), {}
         pipeline = self._pipeline(row)
         pixels = job.pixels(pipeline)
         with job.times.device("encode"):
             if row.family == "resized":
                 jpeg = image.encode_jpeg(pixels, quality=JPEG_QUALITY)
-                return row.unit, (_image_tensor(protocol.bytes_payload(jpeg, cropped=True)),)
+                return (_image_tensor(protocol.bytes_payload(jpeg, cropped=True)),), {}
             payload = codecs.encode_pixels(image.planar(pixels, pipeline), pipeline)
-            return row.unit, (protocol.WireTensor(row.tensors[0], payload),)
+            return (protocol.WireTensor(row.tensors[0], payload),), {}
 
     def _pipeline(self, row: PlanRow) -> InputPipeline:
         pipeline = self.variants[row.variant].pipeline
@@ -250,8 +257,8 @@ def _image_tensor(payload: Payload) -> protocol.WireTensor:
 def _outputs(exchange: Exchange) -> dict[str, np.ndarray]:
     try:
         reply = protocol.unpack_reply(exchange.headers, exchange.body)
-        return {
-            tensor.name: codecs.decode(tensor.payload, limit_bytes=len(exchange.body) + 1)
+        return {  # replies are raw, so no tensor is larger than its bytes
+            tensor.name: codecs.decode(tensor.payload, limit_bytes=len(tensor.payload.data))
             for tensor in reply.outputs
         }
     except (ProtocolError, CodecError) as error:

@@ -75,7 +75,7 @@ class RemoteServer:
         )
         try:
             reply = json.loads(exchange.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadReplyError(f"{path}: the reply is no JSON") from error
         if not isinstance(reply, dict):
             raise BadReplyError(f"{path}: the reply is no JSON object")

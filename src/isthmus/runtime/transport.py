@@ -7,8 +7,11 @@ begun to work on.
 from __future__ import annotations
 
 import http.client
-import select
-from collections.abc import Mapping
+import math
+import selectors
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -25,6 +28,7 @@ __all__ = ["Exchange", "HttpTransport", "Transport"]
 
 _REPLY_CHUNK_BYTES = 1 << 16
 _ERROR_TEXT_LENGTH = 500
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll: any descriptor
 
 
 @dataclass(frozen=True)
@@ -69,22 +73,67 @@ class Transport(Protocol):
         Raises:
             ServerUnreachableError: If no connection can be made or it breaks.
             RemoteTimeoutError: If the reply is not complete in time.
-            ServerRefusedError: If the reply's status is not 2xx.
-            BadReplyError: If the reply is not HTTP.
+            ServerRefusedError: If the reply's status is 4xx or 5xx.
+            BadReplyError: If the reply is not HTTP, or of any other status but 2xx.
         """
 
     def close(self) -> None:
         """Close the connection; a later exchange opens a new one."""
 
 
-class _CountingConnection(http.client.HTTPConnection):
-    """An HTTP connection that counts what it writes."""
+class _Wire(socket.socket):
+    """A socket whose every call ends at one instant, however often bytes trickle in."""
+
+    until_s = math.inf
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        self.settimeout(self._left_s())
+        super().sendall(data, flags)
+
+    def recv_into(self, *arguments: Any) -> int:
+        self.settimeout(self._left_s())
+        return super().recv_into(*arguments)
+
+    def _left_s(self) -> float:
+        left_s = self.until_s - now_s()
+        if not left_s > 0:
+            raise TimeoutError
+        return left_s
+
+
+class _Connection(http.client.HTTPConnection):
+    """An HTTP connection that counts what it writes and gives up at one instant."""
 
     written_bytes = 0
+    until_s = math.inf
+
+    def connect(self) -> None:
+        """Try each of the host's addresses in turn, all before ``until_s``."""
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for i, (family, kind, protocol, _, address) in enumerate(found):
+            wire = _Wire(family, kind, protocol)
+            try:
+                wire.settimeout(max(1e-3, self.until_s - now_s()))
+                wire.connect(address)
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except BaseException as error:
+                wire.close()
+                if i + 1 == len(found) or not isinstance(error, OSError):
+                    raise
+            else:
+                wire.until_s = self.until_s
+                self.sock = wire
+                return
 
     def send(self, data: Any) -> None:
         super().send(data)
         self.written_bytes += len(data)
+
+    def limit(self, until_s: float) -> None:
+        """Let everything from now on end at ``until_s``."""
+        self.until_s = until_s
+        if isinstance(self.sock, _Wire):
+            self.sock.until_s = until_s
 
 
 class HttpTransport:
@@ -99,15 +148,19 @@ class HttpTransport:
         Raises:
             ValueError: If the address is not an ``http`` URL.
         """
-        parts = urlsplit(url)
         try:
-            port = parts.port
-        except ValueError as error:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", 80 if parts.port is None else parts.port
+            host.encode("idna")
+        except ValueError as error:  # UnicodeError is one, too
             raise ValueError(f"server address {url!r}: {error}") from error
-        if parts.scheme != "http" or not parts.hostname:
+        is_plain = url.isascii() and url.isprintable() and " " not in url
+        has_more = parts.query or parts.fragment or parts.username is not None
+        if parts.scheme != "http" or not host or not port or not is_plain or has_more:
             raise ValueError(f"server address {url!r} is not of the form http://host:port")
+        self._address = url
         self._prefix = parts.path.rstrip("/")
-        self._connection = _CountingConnection(parts.hostname, port or 80)
+        self._connection = _Connection(host, port)
 
     @property
     def is_connected(self) -> bool:
@@ -116,8 +169,12 @@ class HttpTransport:
         if sock is None:
             return False
         # An idle connection has nothing to read: if it has, it is the server's farewell.
-        readable, _, _ = select.select([sock], [], [], 0)
-        return not readable
+        try:
+            with _Selector() as selector:
+                selector.register(sock, selectors.EVENT_READ)
+                return not selector.select(0)
+        except (ValueError, OSError):  # closed meanwhile
+            return False
 
     def exchange(
         self,
@@ -128,48 +185,47 @@ class HttpTransport:
         body: bytes = b"",
         timeout_s: float,
     ) -> Exchange:
-        """Send a request and return the reply; see ``Transport.exchange``."""
+        """Send a request and return the reply; see ``Transport.exchange``.
+
+        ``timeout_s`` covers everything but the look-up of the host's name.
+        """
         begun_at_s = now_s()
         connection = self._connection
         try:
-            if not self.is_connected:
-                connection.close()
-                connection.timeout = timeout_s
-                connection.connect()
-            connected_at_s = now_s()
-            connection.written_bytes = 0
-            self._limit(begun_at_s + timeout_s)
-            connection.request(
-                method,
-                f"{self._prefix}/{path.lstrip('/')}",
-                body=body or None,
-                headers=dict(headers or {}),
-            )
-            self._limit(begun_at_s + timeout_s)
-            response = connection.getresponse()
-            reply = self._read(response, begun_at_s + timeout_s)
-            ended_at_s = now_s()
-        except TimeoutError as error:
+            with self._named_errors(timeout_s):
+                is_connected = self.is_connected
+                connection.limit(begun_at_s + timeout_s)
+                if not is_connected:
+                    connection.close()
+                    connection.connect()
+                connected_at_s = now_s()
+                connection.written_bytes = 0
+                connection.request(
+                    method,
+                    f"{self._prefix}/{path.lstrip('/')}",
+                    body=body or None,
+                    headers=dict(headers or {}),
+                )
+                with connection.getresponse() as response:
+                    reply = _read(response)
+                ended_at_s = now_s()
+        except BaseException:  # also Ctrl-C: what is half done must not meet the next request
             connection.close()
-            raise RemoteTimeoutError(f"no reply from {self._address} in {timeout_s:g} s") from error
-        except ConnectionError as error:  # http.client's RemoteDisconnected is one, too
-            connection.close()
-            raise ServerUnreachableError(f"{self._address}: {error}") from error
-        except http.client.HTTPException as error:
-            connection.close()
-            raise BadReplyError(f"{self._address} does not speak HTTP: {error!r}") from error
-        except OSError as error:
-            connection.close()
-            raise ServerUnreachableError(f"{self._address}: {error}") from error
+            raise
         if not 200 <= response.status < 300:
             text = reply[:_ERROR_TEXT_LENGTH].decode("utf-8", "replace")
+            if response.status < 400:
+                raise BadReplyError(
+                    f"{self._address} answered {response.status} {response.reason}, which is "
+                    "neither a reply nor an error: is the address right?"
+                )
             raise ServerRefusedError(response.status, text or response.reason)
         return Exchange(
             headers={name.lower(): value for name, value in response.getheaders()},
             body=reply,
             sent_bytes=connection.written_bytes,
             received_bytes=len(reply),
-            connect_s=connected_at_s - begun_at_s,
+            connect_s=0.0 if is_connected else connected_at_s - begun_at_s,
             elapsed_s=ended_at_s - connected_at_s,
         )
 
@@ -177,22 +233,30 @@ class HttpTransport:
         """Close the connection; a later exchange opens a new one."""
         self._connection.close()
 
-    @property
-    def _address(self) -> str:
-        return f"http://{self._connection.host}:{self._connection.port}"
+    @contextmanager
+    def _named_errors(self, timeout_s: float) -> Iterator[None]:
+        """Give what sockets and http.client raise the names that ``Transport`` promises."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise RemoteTimeoutError(f"no reply from {self._address} in {timeout_s:g} s") from error
+        except http.client.IncompleteRead as error:
+            raise ServerUnreachableError(f"{self._address}: the reply broke off") from error
+        except OSError as error:  # http.client's RemoteDisconnected is one, too
+            raise ServerUnreachableError(f"{self._address}: {error}") from error
+        except http.client.HTTPException as error:
+            raise BadReplyError(f"{self._address} does not speak HTTP: {error!r}") from error
 
-    def _limit(self, until_s: float) -> None:
-        remaining_s = until_s - now_s()
-        if remaining_s <= 0:
-            raise TimeoutError
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(remaining_s)
 
-    def _read(self, response: http.client.HTTPResponse, until_s: float) -> bytes:
-        chunks = []
-        while chunk := response.read(_REPLY_CHUNK_BYTES):
-            chunks.append(chunk)
-            self._limit(until_s)
-        if response.length:  # read() does not complain about what is missing
-            raise ConnectionResetError(f"the reply broke off, {response.length} bytes missing")
-        return b"".join(chunks)
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """Return the reply's body.
+
+    Raises:
+        ConnectionResetError: If it ends before the length that was announced.
+    """
+    chunks = []
+    while chunk := response.read1(_REPLY_CHUNK_BYTES):
+        chunks.append(chunk)
+    if response.length:  # read1() does not complain about what is missing
+        raise ConnectionResetError(f"the reply broke off, {response.length} bytes missing")
+    return b"".join(chunks)

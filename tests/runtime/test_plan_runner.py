@@ -1,0 +1,391 @@
+import time
+
+import numpy as np
+import pytest
+
+from isthmus.errors import (
+    BadReplyError,
+    ImageError,
+    NoPlanError,
+    RemoteTimeoutError,
+)
+from isthmus.loading.onnx_file import graph_from_model, load_variant
+from isthmus.loading.split import split_model
+from isthmus.runtime import codecs, image, protocol
+from isthmus.runtime.heads import Heads
+from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
+from isthmus.runtime.session import Session
+from isthmus.runtime.transport import Exchange
+from isthmus.types.plan import PlanRow
+
+NAME = "small"
+CUT = "cut-x"
+
+ROWS = {
+    "local": PlanRow(NAME, "local"),
+    "file": PlanRow(NAME, "file", unit="small.image"),
+    "resized": PlanRow(NAME, "resized", codec="jpeg", unit="small.image", is_lossless=False),
+    "tensor": PlanRow(NAME, "tensor", ("image",), codec="u8", unit=NAME),
+    "split": PlanRow(NAME, "split", ("x",), cut_id=CUT, codec="raw", unit="small.tail"),
+    "split u8": PlanRow(
+        NAME, "split", ("x",), cut_id=CUT, codec="u8+zstd", unit="small.tail", is_lossless=False
+    ),
+}
+
+
+class Edge:
+    """A transport that answers at once, as an edge server would, and reports any timings."""
+
+    def __init__(self, whole, tail, pipeline):
+        self.sessions = {"small.image": whole, "small": whole, "small.tail": tail}
+        self.pipeline = pipeline
+        self.is_connected = True
+        self.timing = "queue;dur=1, decode;dur=2, infer;dur=4, total;dur=8"
+        self.elapsed_s = 0.020
+        self.connect_s = 0.0
+        self.failure = None
+        self.body = None
+        self.requests = []
+
+    def exchange(self, method, path, *, headers=None, body=b"", timeout_s):
+        self.requests.append((method, path, timeout_s))
+        if self.failure is not None:
+            raise self.failure
+        model = path.removeprefix("v2/models/").removesuffix("/infer")
+        request = protocol.unpack_request(headers, body)
+        session = self.sessions[model]
+        feeds = {}
+        for tensor in request.inputs:
+            if model.endswith(".image"):
+                feeds["image"] = self.prepared(tensor.payload)
+            else:
+                feeds[tensor.name] = codecs.decode(tensor.payload, limit_bytes=1 << 20)
+        outputs = tuple(
+            protocol.WireTensor(name, codecs.CODECS["raw"].encode(array))
+            for name, array in session.run(feeds).items()
+        )
+        reply_headers, reply = protocol.pack_reply(protocol.InferReply(model, outputs))
+        reply_headers = {key.lower(): value for key, value in reply_headers.items()}
+        if self.timing:
+            reply_headers["server-timing"] = self.timing
+        reply = reply if self.body is None else self.body
+        return Exchange(reply_headers, reply, len(body), len(reply), self.connect_s, self.elapsed_s)
+
+    def prepared(self, payload):
+        data = protocol.bytes_element(payload)
+        if payload.parameters.get("cropped"):
+            pixels = image.decode_cropped(data, self.pipeline)
+        else:
+            side_px = self.pipeline.resize_shorter_side_px
+            pixels = image.fit(image.decode(data, shorter_side_px=side_px), self.pipeline)
+        return image.normalise(image.planar(pixels, self.pipeline), self.pipeline)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def parts(small_network, small_model_path, tmp_path_factory):
+    """The paths of the network and its head, and the bytes of its tail."""
+    model = small_network()
+    split = split_model(model, graph_from_model(model, name=NAME, sha256="0" * 64), ["x"])
+    head = tmp_path_factory.mktemp("heads") / "head.onnx"
+    head.write_bytes(split.head.SerializeToString())
+    return {"": small_model_path, CUT: head}, split.tail.SerializeToString()
+
+
+@pytest.fixture
+def edge(parts, pipeline16):
+    paths, tail = parts
+    with Session(paths[""]) as whole, Session(tail) as behind:
+        yield Edge(whole, behind, pipeline16)
+
+
+@pytest.fixture
+def runner(parts, edge):
+    paths, _ = parts
+    heads = Heads(lambda _, cut_id: paths[cut_id])
+    yield PlanRunner({NAME: load_variant(paths[""], name=NAME)}, heads, edge)
+    heads.close()
+
+
+@pytest.fixture(scope="module")
+def photograph(make_photograph):
+    return make_photograph(seed=3)
+
+
+@pytest.fixture
+def expected(parts, photograph, pipeline16):
+    """The whole network's answer, computed apart from the runner."""
+    pixels = image.fit(image.decode(photograph, shorter_side_px=20), pipeline16)
+    tensor = (pixels.transpose(2, 0, 1)[None] - np.array(pipeline16.mean).reshape(1, 3, 1, 1)) / (
+        np.array(pipeline16.std).reshape(1, 3, 1, 1)
+    )
+    with Session(parts[0][""]) as session:
+        return session.run({"image": tensor.astype(np.float32)})["logits"]
+
+
+def run(runner, row, photograph, pace=None):
+    times = StageTimes() if pace is None else StageTimes(pace)
+    begun_at_s = time.perf_counter()
+    result = runner.run(row, Job(photograph, times), timeout_s=5.0)
+    return result, times.seconds, time.perf_counter() - begun_at_s
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_every_family_gives_the_networks_answer(runner, photograph, expected, row):
+    result, _, _ = run(runner, row, photograph)
+    assert list(result.outputs) == ["logits"]
+    error = np.abs(result.outputs["logits"] - expected).max()
+    limit = 1e-4 if row.is_lossless else 0.3 * np.ptp(expected)
+    assert error <= limit
+
+
+STAGES = {
+    "local": {"decode", "preprocess", "head"},
+    "file": {"encode"},
+    "resized": {"decode", "preprocess", "encode"},
+    "tensor": {"decode", "preprocess", "encode"},
+    "split": {"decode", "preprocess", "head", "encode"},
+    "split u8": {"decode", "preprocess", "head", "encode"},
+}
+REMOTE = {"connect", "upload", "wait", "server_decode", "server", "download"}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_family_takes_its_own_stages(runner, photograph, name):
+    _, seconds, _ = run(runner, ROWS[name], photograph)
+    assert seconds.keys() == STAGES[name] | (set() if name == "local" else REMOTE)
+    assert all(value >= 0 for value in seconds.values())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_stages_add_up_to_the_whole(runner, edge, photograph, name):
+    runner.heads.load(ROWS.values())
+    edge.elapsed_s = 0.0  # it takes part in the real time, so it must not be booked twice
+    _, seconds, total_s = run(runner, ROWS[name], photograph)
+    assert sum(seconds.values()) <= total_s
+    if name == "local":  # the only one without a network, and so without an exchange
+        slow = Slow()
+        _, seconds, total_s = run(runner, ROWS[name], photograph, slow)
+        assert sum(seconds.values()) >= 0.5 * total_s
+
+
+class Slow:
+    """A device that takes 20 ms longer for every stage."""
+
+    def __init__(self):
+        self.busy_s = []
+
+    def after(self, busy_s):
+        self.busy_s.append(busy_s)
+        time.sleep(0.020)
+
+
+def test_the_pace_is_told_each_stage_and_its_sleeping_counts(runner, photograph):
+    runner.heads.load(ROWS.values())
+    pace = Slow()
+    _, seconds, _ = run(runner, ROWS["split"], photograph, pace)
+    device = ("decode", "preprocess", "head", "encode")
+    # preprocess and encode have two parts: fit and normalise, codec and message
+    assert len(pace.busy_s) == 6
+    assert sum(seconds[stage] for stage in device) >= 6 * 0.020 + sum(pace.busy_s)
+    assert all(seconds[stage] >= 0.020 for stage in device)
+
+
+def test_an_exchange_is_told_apart_by_what_the_server_reports(runner, edge, photograph):
+    edge.connect_s = 0.003
+    result, seconds, _ = run(runner, ROWS["tensor"], photograph)
+    booked = {stage: seconds[stage] for stage in REMOTE}
+    assert booked == pytest.approx(
+        {
+            "connect": 0.003,
+            "upload": 0.012,
+            "wait": 0.001,
+            "server_decode": 0.002,
+            "server": 0.005,
+            "download": 0.0,
+        }
+    )
+    assert result.network_s == pytest.approx(0.012)
+    assert not result.was_cold
+
+
+@pytest.mark.parametrize(("predicted_s", "download_s"), [(0.004, 0.004), (9.0, 0.012)])
+def test_the_download_is_what_the_link_predicts_but_no_more_than_there_is(
+    edge, runner, photograph, predicted_s, download_s
+):
+    asked = []
+    told = PlanRunner(
+        runner.variants, runner.heads, edge, lambda size: asked.append(size) or predicted_s
+    )
+    result, seconds, _ = run(told, ROWS["tensor"], photograph)
+    assert asked == [result.received_bytes]
+    assert seconds["download"] == pytest.approx(download_s)
+    assert seconds["upload"] + seconds["download"] == pytest.approx(0.012)
+
+
+def test_loading_counts_as_waiting_and_makes_the_request_cold(runner, edge, photograph):
+    edge.timing = "queue;dur=1, load;dur=3, infer;dur=4, total;dur=9"
+    result, seconds, _ = run(runner, ROWS["file"], photograph)
+    assert result.was_cold
+    assert seconds["wait"] == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        "total;dur=5000",
+        "queue;dur=5000, total;dur=8",
+        "queue;dur=7, load;dur=9, decode;dur=5000, total;dur=8",
+        "decode;dur=5000, total;dur=8",
+        "queue;dur=5000",
+        "total;dur=nan, queue;dur=inf",
+        "total;dur=-5",
+    ],
+)
+def test_a_servers_impossible_times_are_clamped_to_the_exchange(runner, edge, photograph, timing):
+    edge.timing = timing
+    result, seconds, _ = run(runner, ROWS["tensor"], photograph)
+    assert all(seconds[stage] >= 0 for stage in REMOTE)
+    assert sum(seconds[stage] for stage in REMOTE) == pytest.approx(edge.elapsed_s)
+    assert 0 <= result.network_s <= edge.elapsed_s
+
+
+def test_a_server_that_tells_no_times_counts_as_link(runner, edge, photograph):
+    edge.timing = ""
+    result, seconds, _ = run(runner, ROWS["tensor"], photograph)
+    assert seconds["upload"] == edge.elapsed_s == result.network_s
+    assert seconds["server"] == seconds["wait"] == seconds["server_decode"] == 0
+
+
+def test_the_exchange_goes_to_the_rows_unit_with_the_time_out(runner, edge, photograph):
+    run(runner, ROWS["split"], photograph)
+    assert edge.requests == [("POST", "v2/models/small.tail/infer", 5.0)]
+
+
+def test_any_name_of_a_unit_makes_a_path(runner, edge, photograph):
+    edge.failure = RemoteTimeoutError("too late")
+    row = PlanRow(NAME, "file", unit="größe/a b?.image")
+    with pytest.raises(RemoteTimeoutError):
+        run(runner, row, photograph)
+    path = edge.requests[0][1]
+    assert path == "v2/models/gr%C3%B6%C3%9Fe%2Fa%20b%3F.image/infer"
+
+
+@pytest.mark.parametrize("failure", [RemoteTimeoutError("too late"), KeyError("a bug")])
+def test_a_failed_exchange_is_booked_as_waiting(runner, edge, photograph, failure):
+    edge.failure = failure
+    times = StageTimes()
+    with pytest.raises(type(failure)):
+        runner.run(ROWS["tensor"], Job(photograph, times), timeout_s=5.0)
+    assert times.seconds["wait"] > 0
+    assert times.seconds.keys().isdisjoint({"upload", "download", "server"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[1",
+        b'{"outputs": [{"name": "logits", "datatype": "FP32", "shape": [3], "data": [1]}]}',
+        b'{"outputs": [{"name": "t", "datatype": "BYTES", "shape": [1], "data": ["x"]}]}',
+    ],
+)
+def test_a_reply_that_is_none_is_a_bad_reply_and_booked_as_waiting(runner, edge, photograph, body):
+    edge.body = body
+    times = StageTimes()
+    with pytest.raises(BadReplyError):
+        runner.run(ROWS["tensor"], Job(photograph, times), timeout_s=5.0)
+    assert "wait" in times.seconds
+
+
+def test_a_reply_in_json_may_be_shorter_than_its_tensor(parts, edge, runner, photograph):
+    text = b'{"outputs":[{"name":"logits","datatype":"FP64","shape":[99],"data":[%s0]}]}'
+
+    class InJson(Edge):
+        def exchange(self, *arguments, **options):
+            body = text % (b"0," * 98)
+            return Exchange({}, body, 100, len(body), 0.0, 0.001)
+
+    json_only = InJson(None, None, None)
+    told = PlanRunner(runner.variants, runner.heads, json_only)
+    result, _, _ = run(told, ROWS["tensor"], photograph)
+    assert result.outputs["logits"].tolist() == [0.0] * 99
+
+
+def test_without_a_server_only_local_rows_run(runner, photograph, expected):
+    alone = PlanRunner(runner.variants, runner.heads)
+    result, _, _ = run(alone, ROWS["local"], photograph)
+    np.testing.assert_allclose(result.outputs["logits"], expected, atol=1e-4)
+    with pytest.raises(NoPlanError, match="needs a server"):
+        run(alone, ROWS["file"], photograph)
+
+
+def test_a_network_without_pipeline_takes_no_photographs(runner, photograph):
+    import dataclasses
+
+    variant = dataclasses.replace(runner.variants[NAME], pipeline=None)
+    without = PlanRunner({NAME: variant}, runner.heads)
+    with pytest.raises(NoPlanError, match="pipeline"):
+        run(without, ROWS["local"], photograph)
+
+
+def test_bytes_that_are_no_image_are_named(runner):
+    with pytest.raises(ImageError):
+        run(runner, ROWS["local"], b"no image")
+
+
+def test_outputs_that_the_head_computes_are_part_of_the_answer(
+    small_network, pipeline16, photograph, tmp_path
+):
+    model = small_network(two_answers=True)
+    paths = {"": tmp_path / "two.onnx", "cut-y": tmp_path / "head.onnx"}
+    paths[""].write_bytes(model.SerializeToString())
+    split = split_model(model, graph_from_model(model, name="two", sha256="0" * 64), ["y"])
+    paths["cut-y"].write_bytes(split.head.SerializeToString())
+    heads = Heads(lambda _, cut_id: paths[cut_id])
+    row = PlanRow("two", "split", ("y",), cut_id="cut-y", codec="raw", unit="small.tail")
+    with Session(paths[""]) as whole, Session(split.tail.SerializeToString()) as tail:
+        variants = {"two": load_variant(paths[""], name="two")}
+        runner = PlanRunner(variants, heads, Edge(whole, tail, pipeline16))
+        result, _, _ = run(runner, row, photograph)
+        expected, _, _ = run(runner, PlanRow("two", "local"), photograph)
+    assert result.outputs.keys() == expected.outputs.keys() == {"logits", "x"}
+    for name, array in expected.outputs.items():
+        np.testing.assert_allclose(result.outputs[name], array, atol=1e-4)
+
+
+def test_a_second_plan_goes_on_with_what_the_first_has_made(runner, photograph, monkeypatch):
+    decoded = []
+    decode = image.decode
+    monkeypatch.setattr(image, "decode", lambda *a, **o: decoded.append(1) or decode(*a, **o))
+    first = Job(photograph, StageTimes())
+    _ = first.facts
+    runner.run(ROWS["tensor"], first, timeout_s=5.0)
+    times = StageTimes()
+    second = first.again(times)
+    runner.run(ROWS["local"], second, timeout_s=5.0)
+    assert decoded == [1]
+    assert "decode" not in times.seconds
+    assert second.facts is first.facts
+    assert "preprocess" in times.seconds  # normalising is the second plan's own
+
+
+def test_one_decoding_serves_pipelines_of_the_same_size(photograph, pipeline16):
+    import dataclasses
+
+    job = Job(photograph, times := StageTimes())
+    job.pixels(pipeline16)
+    decode_s = times.seconds["decode"]
+    other = dataclasses.replace(pipeline16, interpolation="bicubic")
+    assert job.pixels(other).shape == (16, 16, 3)
+    assert times.seconds["decode"] == decode_s
+
+
+def test_stages_that_recur_add_up():
+    times = StageTimes()
+    times.add("encode", 0.25)
+    times.add("encode", 0.5)
+    assert times.seconds == {"encode": 0.75}
