@@ -28,7 +28,8 @@ class _Bars:
         self._task: TaskID | None = None
 
     def begin(self, task: str, steps: int) -> None:
-        """Add a bar; the one before is filled."""
+        """Add a bar; the one before is filled. The first makes them appear."""
+        self._bars.start()
         self._fill()
         self._task = self._bars.add_task(task, total=steps, detail="")
 
@@ -55,5 +56,8 @@ def progress_bars() -> Iterator[_Bars]:
         TextColumn("[dim]{task.fields[detail]}"),
         console=console(stderr=True),
     )
-    with bars:
+    try:
         yield _Bars(bars)
+    finally:
+        if bars.live.is_started:
+            bars.stop()
