@@ -21,8 +21,8 @@ def test_numbers_that_json_does_not_have_are_null(capsys):
 
 def test_piped_output_is_wide_and_undecorated(monkeypatch, capsys):
     monkeypatch.delenv("COLUMNS", raising=False)
-    console().print("x" * 150, "1.5 :smile:")
+    console().print("x" * 140, "1.5 :smile:")
     console(stderr=True).print("told aside")
     captured = capsys.readouterr()
-    assert captured.out == "x" * 150 + "\n1.5 :smile:\n"
+    assert captured.out == "x" * 140 + " 1.5 :smile:\n"
     assert captured.err == "told aside\n"

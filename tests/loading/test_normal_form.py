@@ -117,9 +117,10 @@ def test_a_constant_output_stays_a_layer(build):
     assert operators(form.layers) == ["Relu", "Identity"]
 
 
-def test_a_stored_output_is_refused(build):
-    model = build([("Relu", "x", "y")], inputs="x", outputs="y w", stored={"w": WEIGHT})
-    with pytest.raises(ModelError, match="'w' is a stored constant"):
+@pytest.mark.parametrize(("output", "says"), [("w", "is a stored constant"), ("x", "an input")])
+def test_outputs_that_nothing_computes_are_refused(build, output, says):
+    model = build([("Relu", "x", "y")], inputs="x", outputs=f"y {output}", stored={"w": WEIGHT})
+    with pytest.raises(ModelError, match=f"output '{output}' .*{says}"):
         normal_form(model)
 
 

@@ -1,12 +1,13 @@
 import itertools
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from isthmus.errors import CutError
+from isthmus.errors import CutError, ModelError
 from isthmus.loading.metadata import metadata_of
 from isthmus.loading.onnx_file import graph_from_model, load_graph, read_model
 from isthmus.loading.saving import check_model
@@ -259,6 +260,13 @@ def test_captured_tensors_cross(build, run):
 def test_what_is_no_cut(diamond, tensors, says):
     with pytest.raises(CutError, match=says):
         split_model(diamond, graph_of(diamond), tensors)
+
+
+def test_damaged_text_is_a_model_error(diamond):
+    graph = graph_of(diamond)
+    damaged = diamond.SerializeToString().replace(b"somebody", b"some\xff\xfedy")
+    with pytest.raises(ModelError, match="not text"):
+        split_model(onnx.ModelProto.FromString(damaged), graph, ["d"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import onnx
 
@@ -69,9 +69,7 @@ def needed_nodes(
     return [node for i, node in enumerate(nodes) if i in wanted]
 
 
-def sorted_nodes(
-    nodes: Sequence[onnx.NodeProto], known: Mapping[str, object] | frozenset[str]
-) -> list[onnx.NodeProto]:
+def sorted_nodes(nodes: Sequence[onnx.NodeProto], known: Container[str]) -> list[onnx.NodeProto]:
     """Return the nodes in topological order; nodes already in order keep their places.
 
     Args:

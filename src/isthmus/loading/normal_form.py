@@ -104,7 +104,7 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
         model: Any ONNX model; it is not changed.
 
     Raises:
-        ModelError: If the graph has no outputs, a stored tensor as an output, an input whose
+        ModelError: If the graph has no outputs, an output that is stored or an input, an input whose
             shape is dynamic, nodes that depend on each other in a circle, or if onnx rejects it.
     """
     graph = model.graph
@@ -113,14 +113,16 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
     outputs = tuple(value.name for value in graph.output)
     if not outputs:
         raise ModelError("the network has no outputs; is this a whole ONNX model?")
-    kept = next((name for name in outputs if name in stored), None)
-    if kept is not None:
-        raise ModelError(f"output {kept!r} is a stored constant; remove it from the outputs")
-    known = frozenset(stored) | {value.name for value in inputs}
-    missing = next((n for n in outputs if n not in known and n not in writers(graph.node)), None)
+    given = {name: "a stored constant" for name in stored}
+    given |= {value.name: "also an input" for value in inputs}
+    idle = next((name for name in outputs if name in given), None)
+    if idle is not None:
+        raise ModelError(f"output {idle!r} is {given[idle]}; remove it from the outputs")
+    written = writers(graph.node)
+    missing = next((name for name in outputs if name not in written), None)
     if missing is not None:
         raise ModelError(f"nothing in the file writes the output {missing!r}; is it damaged?")
-    nodes = sorted_nodes(needed_nodes(graph.node, outputs), known)
+    nodes = sorted_nodes(needed_nodes(graph.node, outputs), given)
     declared = {value.name: declared_type(value) for value in inputs}
     for name in declared:
         _static_type(declared, name, "an input")

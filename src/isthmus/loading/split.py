@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from isthmus.errors import CutError
+from isthmus.errors import CutError, ModelError
 from isthmus.loading.metadata import head_metadata, metadata_of, tail_metadata
 from isthmus.loading.nodes import needed_nodes, reads
 from isthmus.loading.normal_form import NormalForm, normal_form
@@ -74,16 +74,19 @@ def split_model(model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str
             f"{list(cut.tensors)} leave nothing of {graph.name} for the server; "
             f"run the whole network on the device instead"
         )
-    form = normal_form(model)
-    metadata = metadata_of(model)
-    stamp = {"isthmus.graph_sha256": graph.sha256, "isthmus.cut_id": cut.id}
-    head = None
-    if device:
-        head = _part(model, form, graph, None, [*cut.tensors, *answered])
-        onnx.helper.set_model_props(head, head_metadata(metadata) | stamp)
-    tail = _part(model, form, graph, cut.tensors, left)
-    kept = tail_metadata(metadata, takes_inputs=not device)
-    onnx.helper.set_model_props(tail, kept | stamp)
+    try:
+        form = normal_form(model)
+        metadata = metadata_of(model)
+        stamp = {"isthmus.graph_sha256": graph.sha256, "isthmus.cut_id": cut.id}
+        head = None
+        if device:
+            head = _part(model, form, graph, None, [*cut.tensors, *answered])
+            onnx.helper.set_model_props(head, head_metadata(metadata) | stamp)
+        tail = _part(model, form, graph, cut.tensors, left)
+        kept = tail_metadata(metadata, takes_inputs=not device)
+        onnx.helper.set_model_props(tail, kept | stamp)
+    except UnicodeDecodeError as error:  # protobuf checks text only when it is read
+        raise ModelError(f"{graph.name}: a name in the file is not text; it is damaged") from error
     return Split(cut, head, tail)
 
 
