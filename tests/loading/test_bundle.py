@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -352,7 +351,7 @@ def test_an_interruption_once_the_profile_is_in_force_does_not_take_it_away(fold
 def test_only_a_bundle_can_be_given_a_profile(tmp_path):
     with pytest.raises(BundleError, match="needs a bundle"):
         save_profile(tmp_path, made_table(), {})
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 # What docs/bundle.md says, checked: a client in another language relies on it.

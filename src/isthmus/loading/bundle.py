@@ -7,13 +7,14 @@ photographs under ``calibration/`` and, once profiled, one plan table under ``pr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.errors import BundleError
-from isthmus.types.plan import STAGES, PlanRow, PlanTable
+from isthmus.types.plan import FAMILIES, STAGES, PlanRow, PlanTable
 from isthmus.types.variant import Accuracy, InputPipeline, Variant
 
 __all__ = [
@@ -38,6 +39,7 @@ SCHEMA = 1
 """Version of the bundle's format; a reader refuses any other."""
 
 _MANIFEST = "manifest.json"
+_PROFILES = "profiles"
 _PROFILE = "profile.json"
 _ARRAYS = (
     "coefficients",
@@ -150,7 +152,10 @@ def open_bundle(path: str | Path) -> Bundle:
             for entry in manifest["candidates"]
         )
         calibration = tuple(manifest["calibration"])
+        _check_listed((*heads.values(), *calibration), manifest["files"])
         profile_name = manifest["profile"]
+        if profile_name is not None:
+            _check_inside(folder, profile_name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder / _MANIFEST} is malformed: {error!r}") from error
     table, profile = (None, {}) if profile_name is None else _read_profile(folder / profile_name)
@@ -196,7 +201,7 @@ def save_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> 
         OSError: If it cannot be written (the bundle is then as it was).
     """
     manifest = _read_json(folder / _MANIFEST, "a profile needs a bundle")
-    name = f"profiles/{uuid.uuid4().hex[:12]}"
+    name = f"{_PROFILES}/{uuid.uuid4().hex[:12]}"
     target = folder / name
     try:
         target.mkdir(parents=True)
@@ -212,9 +217,12 @@ def save_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> 
         _write_json(target / _PROFILE, content)
         _write_json(folder / _MANIFEST, {**manifest, "profile": name})
     except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
+        if _read_json(folder / _MANIFEST, "").get("profile") != name:  # else it is in force
+            shutil.rmtree(target, ignore_errors=True)
+            with contextlib.suppress(OSError):  # there may be others
+                target.parent.rmdir()
         raise
-    for other in (folder / "profiles").iterdir():
+    for other in (folder / _PROFILES).iterdir():
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
 
@@ -224,11 +232,28 @@ def digest_files(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": _sha256(path),
         }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != _MANIFEST
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
+        raise BundleError(f"{folder} names a file outside of itself: {name}")
+
+
+def _check_listed(names: Iterable[str], files: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in files:
+            raise ValueError(f"{name} is not among its files")
 
 
 def _check_files(folder: Path, description: Mapping[str, Any]) -> None:
@@ -236,9 +261,9 @@ def _check_files(folder: Path, description: Mapping[str, Any]) -> None:
     if not isinstance(files, dict):
         raise BundleError(f"{folder} is malformed: its list of files is missing")
     for name, expected in files.items():
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise BundleError(f"{folder} names a file outside of itself: {name}")
+        _check_inside(folder, name)
+        if not (isinstance(expected, dict) and expected.keys() >= {"bytes", "sha256"}):
+            raise BundleError(f"{folder} is malformed: size and digest of {name} are missing")
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing: build or profile the bundle again")
@@ -247,7 +272,7 @@ def _check_files(folder: Path, description: Mapping[str, Any]) -> None:
                 f"{path} has {path.stat().st_size} bytes instead of {expected['bytes']}: "
                 "it is truncated or was changed; build or profile the bundle again"
             )
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected["sha256"]:
+        if _sha256(path) != expected["sha256"]:
             raise BundleError(f"{path} was changed since it was written: build the bundle again")
 
 
@@ -257,6 +282,7 @@ def _read_profile(folder: Path) -> tuple[PlanTable, Mapping[str, Any]]:
     try:
         if tuple(content["stages"]) != STAGES:
             raise ValueError(f"stages {content['stages']}, expected {STAGES}")
+        _check_listed([f"{name}.f64" for name in _ARRAYS], content["files"])
         rows, columns = content["rows"], tuple(content["columns"])
         arrays = {
             name: np.frombuffer((folder / f"{name}.f64").read_bytes(), dtype="<f8").astype(float)
@@ -265,9 +291,9 @@ def _read_profile(folder: Path) -> tuple[PlanTable, Mapping[str, Any]]:
         shape = (len(rows), len(STAGES), len(columns))
         arrays["coefficients"] = arrays["coefficients"].reshape(shape)
         table = PlanTable(rows=tuple(_row(row) for row in rows), columns=columns, **arrays)
-        return table, content["measured"]
+        return table, dict(content["measured"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder / _PROFILE} is malformed: {error}") from error
+        raise BundleError(f"{folder / _PROFILE} is malformed: {error!r}") from error
 
 
 def _variant(entry: Mapping[str, Any]) -> Variant:
@@ -282,6 +308,8 @@ def _variant(entry: Mapping[str, Any]) -> Variant:
 
 
 def _row(entry: Mapping[str, Any]) -> PlanRow:
+    if entry["family"] not in FAMILIES:
+        raise ValueError(f"unknown family {entry['family']!r}")
     return PlanRow(**{**entry, "tensors": tuple(entry["tensors"])})
 
 
@@ -292,7 +320,7 @@ def _read_json(path: Path, advice: str) -> dict[str, Any]:
         raise BundleError(f"{path} does not exist: {advice}") from error
     except NotADirectoryError as error:
         raise BundleError(f"{path.parent} is a file, not a bundle's folder") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is truncated or no JSON ({error}): {advice}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} is malformed: a JSON object was expected")
