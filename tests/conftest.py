@@ -12,10 +12,10 @@ from PIL import Image
 settings.register_profile("isthmus", derandomize=True, deadline=None)
 settings.load_profile("isthmus")
 
-# Some terminals and CI systems ask for colours, and rich obeys when it is imported.
-for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE"):
+# Some terminals and CI systems ask for colours or a width, and rich obeys when it is imported.
+for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "COLUMNS"):
     os.environ.pop(name, None)
-os.environ.update(NO_COLOR="1", COLUMNS="120")
+os.environ["NO_COLOR"] = "1"
 
 
 @pytest.fixture(scope="session")
