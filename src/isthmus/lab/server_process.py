@@ -38,7 +38,7 @@ class ServerProcess:
             start_limit_s: How long loading and warming up may take.
         """
         self._command = [
-            *(sys.executable, "-m", "isthmus.cli.main", "serve", str(models)),
+            *(sys.executable, "-m", "isthmus", "serve", str(models)),
             *("--port", "0", "--threads", str(threads)),
         ]
         self._start_limit_s = start_limit_s
