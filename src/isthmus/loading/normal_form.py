@@ -104,8 +104,8 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
         model: Any ONNX model; it is not changed.
 
     Raises:
-        ModelError: If the graph has no outputs, an output that is stored or an input, an input whose
-            shape is dynamic, nodes that depend on each other in a circle, or if onnx rejects it.
+        ModelError: If there are no outputs or nothing computes one, an input's shape is dynamic,
+            nodes depend on each other in a circle, or onnx rejects the graph.
     """
     graph = model.graph
     stored = stored_types(graph)
@@ -113,7 +113,7 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
     outputs = tuple(value.name for value in graph.output)
     if not outputs:
         raise ModelError("the network has no outputs; is this a whole ONNX model?")
-    given = {name: "a stored constant" for name in stored}
+    given = dict.fromkeys(stored, "a stored constant")
     given |= {value.name: "also an input" for value in inputs}
     idle = next((name for name in outputs if name in given), None)
     if idle is not None:
