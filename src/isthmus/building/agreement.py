@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.errors import ModelError
+from isthmus.errors import CodecError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate
 from isthmus.loading.split import Split
 from isthmus.runtime import codecs, image
@@ -45,8 +45,9 @@ class LossyChecker:
     ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
         """Return the candidates kept and those left out.
 
-        Lossless rows are kept. A lossy row is kept if there are photographs and its top-1 is the
-        whole network's on all of them.
+        Lossless rows are kept. A lossy row is kept if there are photographs and the top-1 of each
+        of its outputs is the whole network's on all of them. One that cannot be encoded (a codec
+        for floats, values that are not finite) has not agreed.
 
         Args:
             rows: The plans, in the order to be kept.
@@ -97,24 +98,32 @@ class LossyChecker:
         tails: Mapping[str, Session],
     ) -> Iterable[tuple[PlanRow, bool]]:
         """Yield for every row whether its top-1 is the whole network's."""
-        side_px = self._pipeline.resize_shorter_side_px
-        pixels = image.fit(
-            image.decode(photograph.read_bytes(), shorter_side_px=side_px), self._pipeline
-        )
+        pixels = self._pixels(photograph)
         feeds = {whole.inputs[0].name: self._tensor(pixels)}
-        expected = _top1(whole.run(feeds))
+        expected = whole.run(feeds)
         crossing = {cut: head.run(feeds) for cut, head in heads.items()}
         for row in rows:
             if row.family == "split":
                 sent = crossing[row.cut_id]
-                outputs = tails[row.cut_id].run(
-                    {name: _through(sent[name], row.codec) for name in row.tensors}
-                )
+                try:
+                    arrived = {name: _through(sent[name], row.codec) for name in row.tensors}
+                except CodecError:
+                    yield row, False
+                    continue
+                outputs = tails[row.cut_id].run(arrived)
             else:
                 jpeg = image.encode_jpeg(pixels, quality=JPEG_QUALITY)
-                arrived = image.decode_cropped(jpeg, self._pipeline)
-                outputs = whole.run({whole.inputs[0].name: self._tensor(arrived)})
-            yield row, _top1(outputs) == expected
+                again = image.decode_cropped(jpeg, self._pipeline)
+                outputs = whole.run({whole.inputs[0].name: self._tensor(again)})
+            yield row, _same_top1(outputs, expected)
+
+    def _pixels(self, photograph: Path) -> np.ndarray:
+        side_px = self._pipeline.resize_shorter_side_px
+        try:
+            decoded = image.decode(photograph.read_bytes(), shorter_side_px=side_px)
+        except ImageError as error:
+            raise ImageError(f"{photograph}: {error}") from error
+        return image.fit(decoded, self._pipeline)
 
     def _tensor(self, pixels: np.ndarray) -> np.ndarray:
         return image.normalise(image.planar(pixels, self._pipeline), self._pipeline)
@@ -124,5 +133,5 @@ def _through(array: np.ndarray, codec: str) -> np.ndarray:
     return codecs.decode(codecs.CODECS[codec].encode(array), limit_bytes=array.nbytes)
 
 
-def _top1(outputs: Mapping[str, np.ndarray]) -> int:
-    return int(np.argmax(next(iter(outputs.values()))))
+def _same_top1(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> bool:
+    return all(np.argmax(array) == np.argmax(expected[name]) for name, array in outputs.items())

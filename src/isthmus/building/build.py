@@ -6,19 +6,24 @@ photographs, to leave out those that change an answer.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from isthmus.building.agreement import LossyChecker
-from isthmus.errors import BundleError, ModelError
+from isthmus.errors import BundleError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate, save_manifest
+from isthmus.loading.files import check_name
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import Split, split_model
 from isthmus.planning.frontier import candidate_cuts, has_pixels
+from isthmus.runtime import image
 from isthmus.runtime.codecs import CODECS
 from isthmus.runtime.plan_runner import IMAGE_SUFFIX
 from isthmus.types.cut import tail_name
@@ -78,6 +83,7 @@ def build_bundle(
 
     Raises:
         ModelError: If a file is no network with one image input, or tasks differ.
+        RepositoryError: If a name cannot be a folder's.
         BundleError: If ``output`` is something else than a bundle, or there is nothing to build.
         ImageError: If a photograph cannot be decoded.
     """
@@ -88,64 +94,93 @@ def build_bundle(
             "no calibration photographs: the device measures its input pipeline with them; "
             "give a few camera-sized ones with --calibration"
         )
-    if output.exists() and not (output / "manifest.json").is_file():
+    if output.exists() and not _is_bundle(output):
         raise BundleError(f"{output} exists and is no bundle: move it away or choose another name")
+    variants = {name: _photograph_variant(path, name) for name, path in models.items()}
+    _check_tasks(variants)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
+        photographs_here = _copy_calibration(folder, calibration)
         progress.begin("build", len(models) * (2 + len(photographs)))
-        variants: dict[str, Variant] = {}
         heads: dict[tuple[str, str], str] = {}
         kept: list[Candidate] = []
         dropped: list[Candidate] = []
         for name, path in models.items():
-            variant = _photograph_variant(path, name)
-            variants[name] = variant
-            graph, splits = _split(path, name, cuts_per_variant)
-            heads |= _save_heads(folder, path, name, splits)
+            model = read_model(path)
+            graph = _classifier_graph(path, variants[name])
+            splits = _splits(model, graph, cuts_per_variant)
+            heads |= _save_heads(folder, model, name, splits)
             progress.advance(f"{name}: {len(splits)} cuts")
-            checker = LossyChecker(variant, path, splits)
-            good, bad = checker.check(_rows(variant, graph, splits), photographs, progress)
+            checker = LossyChecker(variants[name], path, splits)
+            good, bad = checker.check(_rows(variants[name], graph, splits), photographs, progress)
             progress.advance(f"{name}: {len(good)} plans")
             kept += good
             dropped += bad
-        _check_tasks(variants)
-        names = _copy_calibration(folder, calibration)
         save_manifest(
-            folder, variants=variants, heads=heads, candidates=tuple(kept), calibration=names
+            folder,
+            variants=variants,
+            heads=heads,
+            candidates=tuple(kept),
+            calibration=photographs_here,
         )
         _put_in_place(folder, output)
     size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return BuildReport(output, size_bytes, tuple(kept), tuple(dropped), len(photographs))
 
 
+def _is_bundle(folder: Path) -> bool:
+    """Return whether a folder is a bundle, of any schema: other programs have manifests, too."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"schema", "variants", "files"} <= manifest.keys()
+
+
 def _photograph_variant(path: Path, name: str) -> Variant:
+    check_name(name)
     variant = load_variant(path, name=name)
     if variant.pipeline is None:
         raise ModelError(
             f"{path} does not say how its input is made from a photograph: "
             "set the metadata key isthmus.input_pipeline"
         )
-    return replace(variant, name=name)
+    return variant
 
 
-def _split(path: Path, name: str, limit: int) -> tuple[ModelGraph, tuple[Split, ...]]:
-    graph = load_graph(path, name=name)
+def _classifier_graph(path: Path, variant: Variant) -> ModelGraph:
+    """Load a graph and check that the pipeline makes its one input."""
+    graph = load_graph(path, name=variant.name)
     if len(graph.inputs) != 1:
         raise ModelError(f"{path} has inputs {graph.inputs}: one image input was expected")
-    model = read_model(path)
-    cuts = candidate_cuts(graph, limit=limit)
-    return graph, tuple(split_model(model, graph, tensors) for tensors in cuts)
+    spec = graph.tensors[graph.inputs[0]]
+    assert variant.pipeline is not None  # checked before
+    if (spec.dtype, spec.shape) != ("float32", variant.pipeline.tensor_shape):
+        raise ModelError(
+            f"{path} takes {spec.dtype} {list(spec.shape)}, but its isthmus.input_pipeline makes "
+            f"float32 {list(variant.pipeline.tensor_shape)}: correct the one that is wrong"
+        )
+    return graph
+
+
+def _splits(model: onnx.ModelProto, graph: ModelGraph, limit: int) -> tuple[Split, ...]:
+    """Cut at the candidates, but at none of the network's outputs: no tail would give it."""
+    return tuple(
+        split_model(model, graph, tensors)
+        for tensors in candidate_cuts(graph, limit=limit)
+        if not set(tensors) & set(graph.outputs)
+    )
 
 
 def _save_heads(
-    folder: Path, path: Path, name: str, splits: Sequence[Split]
+    folder: Path, model: onnx.ModelProto, name: str, splits: Sequence[Split]
 ) -> dict[tuple[str, str], str]:
     """Write the whole network and its heads with one weights file; return their places."""
     target = folder / "networks" / name
     target.mkdir(parents=True)
-    parts = {"whole": read_model(path)}
+    parts = {"whole": model}
     places = {(name, ""): f"networks/{name}/whole.onnx"}
     for split in splits:
         if split.head is not None:
@@ -156,11 +191,11 @@ def _save_heads(
 
 
 def _rows(variant: Variant, graph: ModelGraph, splits: Sequence[Split]) -> tuple[PlanRow, ...]:
-    name, image = variant.name, variant.name + IMAGE_SUFFIX
+    name, as_file = variant.name, variant.name + IMAGE_SUFFIX
     rows = [
         PlanRow(name, "local"),
-        PlanRow(name, "file", unit=image, has_pixels=True),
-        PlanRow(name, "resized", codec="jpeg", unit=image, has_pixels=True, is_lossless=False),
+        PlanRow(name, "file", unit=as_file, has_pixels=True),
+        PlanRow(name, "resized", codec="jpeg", unit=as_file, has_pixels=True, is_lossless=False),
         PlanRow(name, "tensor", graph.inputs, codec="u8", unit=name, has_pixels=True),
     ]
     for split in splits:
@@ -188,23 +223,26 @@ def _check_tasks(variants: Mapping[str, Variant]) -> None:
 
 def _copy_calibration(folder: Path, calibration: Sequence[Path]) -> tuple[str, ...]:
     (folder / "calibration").mkdir()
-    names = []
-    for photograph in calibration:
-        names.append(f"calibration/{photograph.name}")
-        shutil.copyfile(photograph, folder / names[-1])
+    names = [f"calibration/{photograph.name}" for photograph in calibration]
     if len(set(names)) < len(names):
         raise BundleError("two calibration photographs have the same file name")
+    for name, photograph in zip(names, calibration, strict=True):
+        shutil.copyfile(photograph, folder / name)
+        try:
+            image.decode((folder / name).read_bytes(), shorter_side_px=1)
+        except ImageError as error:
+            raise ImageError(f"{photograph}: {error}") from error
     return tuple(names)
 
 
 def _put_in_place(folder: Path, output: Path) -> None:
     """Replace ``output`` by ``folder``; a failure in between leaves the old one."""
     old = folder.with_name("old")
-    if output.exists():
-        output.rename(old)
     try:
+        if output.exists():
+            output.rename(old)
         folder.rename(output)
-    except OSError:
-        if old.exists():
+    except BaseException:
+        if old.exists() and not output.exists():
             old.rename(output)
         raise

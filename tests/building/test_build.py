@@ -1,0 +1,351 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from isthmus.building.build import build_bundle
+from isthmus.errors import BundleError, ImageError, ModelError, RepositoryError
+from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.loading.onnx_file import load_graph
+from isthmus.runtime.session import Session
+from isthmus.types.cut import Cut
+
+
+class Recorder:
+    """Progress that remembers, and may interrupt."""
+
+    def __init__(self, interrupt_at=None):
+        self.steps = 0
+        self.done = []
+        self.interrupt_at = interrupt_at
+
+    def begin(self, task, steps):
+        self.steps += steps
+
+    def advance(self, detail=""):
+        self.done.append(detail)
+        if len(self.done) == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(model, name):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def build(tmp_path, photograph_files):
+    def call(models, name="app.isthmus", photographs=photograph_files, **options):
+        options = {"calibration": photograph_files[:2], **options}
+        return build_bundle(models, tmp_path / name, photographs=photographs, **options)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def built_once(small_model_path, photograph_files, tmp_path_factory):
+    return build_bundle(
+        {"small": small_model_path},
+        tmp_path_factory.mktemp("built") / "app.isthmus",
+        photographs=photograph_files,
+        calibration=photograph_files[:2],
+    )
+
+
+@pytest.fixture
+def built(built_once, tmp_path):
+    """A bundle of the test's own."""
+    path = tmp_path / "app.isthmus"
+    shutil.copytree(built_once.path, path)
+    return dataclasses.replace(built_once, path=path)
+
+
+@pytest.fixture
+def without_cuts(monkeypatch):
+    """Builds are faster if nobody looks for cuts."""
+    monkeypatch.setattr("isthmus.building.build.candidate_cuts", lambda *_, **__: ())
+
+
+def rows(report):
+    return [candidate.row for candidate in report.candidates]
+
+
+def test_a_bundle_is_complete(built, small_model_path, photograph_files):
+    bundle = open_bundle(built.path)
+    graph = load_graph(small_model_path, name="small")
+    assert list(bundle.variants) == ["small"]
+    assert bundle.variants["small"].graph_sha256 == graph.sha256
+    assert bundle.variants["small"].labels[3] == "class 3"
+    assert bundle.candidates == built.candidates
+    assert bundle.photographs() == tuple(p.read_bytes() for p in photograph_files[:2])
+    assert bundle.table is None
+    families = {row.family for row in rows(built)}
+    assert families == {"local", "file", "resized", "tensor", "split"}
+    for row in rows(built):
+        if row.family == "split":
+            cut = Cut.of(graph.sha256, row.tensors)
+            assert (row.cut_id, row.unit) == (cut.id, f"small.tail-{cut.id}")
+            assert bundle.head_path("small", cut.id).is_file()
+    assert {row.unit for row in rows(built) if row.family in ("file", "resized")} == {"small.image"}
+    assert built.size_bytes == sum(p.stat().st_size for p in built.path.rglob("*") if p.is_file())
+
+
+def test_what_sends_the_photograph_or_its_pixels_says_so(built):
+    for row in rows(built):
+        assert row.has_pixels == (row.family in ("file", "resized", "tensor"))
+
+
+def test_the_parts_in_the_bundle_compute_what_the_file_does(built, small_model_path):
+    bundle = open_bundle(built.path)
+    feeds = {"image": np.random.default_rng(1).normal(size=(1, 3, 16, 16)).astype(np.float32)}
+    with Session(small_model_path) as original:
+        expected = original.run(feeds)
+    with Session(bundle.head_path("small", "")) as whole:
+        np.testing.assert_allclose(whole.run(feeds)["logits"], expected["logits"], atol=1e-5)
+    whole_graph = onnx.load(small_model_path)
+    for (_, cut_id), _ in bundle.heads.items():
+        if cut_id:
+            with Session(bundle.head_path("small", cut_id)) as head:
+                names = [spec.name for spec in head.outputs]
+                found = head.run(feeds)
+            probe = onnx.ModelProto()
+            probe.CopyFrom(whole_graph)
+            del probe.graph.output[:]
+            probe.graph.output.extend(
+                helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names
+            )
+            reference = onnx.reference.ReferenceEvaluator(probe).run(None, feeds)
+            for name, array in zip(names, reference, strict=True):
+                np.testing.assert_allclose(found[name], array, atol=1e-4)
+
+
+def test_all_parts_of_a_network_share_one_copy_of_its_weights(build, save, small_network):
+    path = save(small_network(classes=4000), "wide")
+    report = build({"wide": path})
+    folder = report.path / "networks" / "wide"
+    assert len(list(folder.glob("*.onnx"))) > 1
+    total = sum(file.stat().st_size for file in folder.iterdir())
+    assert total < 1.05 * path.stat().st_size + 10_000
+
+
+def test_progress_is_told_every_step_that_was_announced(build, without_cuts, small_model_path):
+    progress = Recorder()
+    build({"small": small_model_path, "other": small_model_path}, progress=progress)
+    assert len(progress.done) == progress.steps == 2 * (2 + 4)
+
+
+def test_at_most_so_many_cuts(build, small_model_path):
+    report = build({"small": small_model_path}, cuts_per_variant=1)
+    assert len({row.cut_id for row in rows(report) if row.family == "split"}) == 1
+    report = build({"small": small_model_path}, cuts_per_variant=0)
+    assert {row.family for row in rows(report)} == {"local", "file", "resized", "tensor"}
+
+
+def test_lossy_plans_that_change_an_answer_are_left_out_and_reported(build, save, small_network):
+    # One channel that nothing reads is so large that one byte cannot hold the others beside it.
+    report = build({"net": save(small_network(outlier=1e5), "net")})
+    at_x = [c for c in (*report.candidates, *report.dropped) if c.row.tensors == ("x",)]
+    kept = {c.row.codec for c in at_x if c in report.candidates}
+    left_out = {c.row.codec: c for c in at_x if c in report.dropped}
+    assert kept == {"raw"}
+    assert left_out["u8+zstd"].agreement < 1
+    assert left_out["u8+zstd"].checked == report.photographs == 4
+    assert open_bundle(report.path).candidates == report.candidates
+
+
+def test_the_same_plans_are_kept_without_the_outlier(build, save, small_network):
+    report = build({"net": save(small_network(), "net")})
+    at_x = {c.row.codec for c in report.candidates if c.row.tensors == ("x",)}
+    assert at_x == {"raw", "u8+zstd"}
+    assert all(c.checked == (0 if c.row.is_lossless else 4) for c in report.candidates)
+
+
+def test_tensors_that_a_codec_cannot_carry_leave_its_plans_out(build, save, small_network):
+    report = build({"net": save(small_network(outlier=float("inf")), "net")})
+    assert all(c.agreement == 0 for c in report.dropped if c.row.tensors == ("x",))
+    assert {c.row.codec for c in report.candidates if c.row.tensors == ("x",)} <= {"raw"}
+
+
+def test_without_photographs_no_lossy_plan_is_kept(build, small_model_path):
+    report = build({"small": small_model_path}, photographs=())
+    assert all(row.is_lossless for row in rows(report))
+    assert report.dropped
+    assert all((c.agreement, c.checked) == (0.0, 0) for c in report.dropped)
+
+
+def test_a_network_is_not_cut_at_its_own_outputs(build, save, small_network):
+    report = build({"net": save(small_network(two_answers=True), "net")})
+    splits = [row for row in rows(report) if row.family == "split"]
+    assert splits
+    assert all("x" not in row.tensors for row in splits)
+
+
+def test_an_existing_bundle_is_replaced_whole(build, built, without_cuts, save, small_network):
+    other = save(small_network(seed=7), "other")
+    build({"other": other})
+    bundle = open_bundle(built.path)
+    assert list(bundle.variants) == ["other"]
+    assert not (built.path / "networks" / "small").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(build, tmp_path, small_model_path):
+    precious = tmp_path / "website"
+    precious.mkdir()
+    (precious / "index.html").write_text("precious")
+    for manifest in (None, '{"name": "my site", "icons": []}', "not json", "[1]"):
+        if manifest is not None:
+            (precious / "manifest.json").write_text(manifest)
+        with pytest.raises(BundleError, match="is no bundle"):
+            build({"small": small_model_path}, name="website")
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(BundleError, match="is no bundle"):
+        build({"small": small_model_path}, name="file")
+    assert (precious / "index.html").read_text() == (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_an_interrupted_build_leaves_the_old_bundle_and_no_debris(
+    build, built, without_cuts, tmp_path, small_model_path, step
+):
+    before = {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+    with pytest.raises(KeyboardInterrupt):
+        build({"other": small_model_path}, progress=Recorder(interrupt_at=step))
+    assert {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")} == before
+    assert list(open_bundle(built.path).variants) == ["small"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt()])
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_an_interrupted_replacement_leaves_one_whole_bundle(
+    build, built, without_cuts, tmp_path, small_model_path, monkeypatch, error, at, is_before
+):
+    from pathlib import Path
+
+    rename, calls = Path.rename, []
+
+    def interrupted(self, target):
+        calls.append(self)
+        if len(calls) == at and is_before:
+            raise error
+        rename(self, target)
+        if len(calls) == at:
+            raise error
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(type(error)):
+        build({"other": small_model_path})
+    monkeypatch.undo()
+    expected = ["other"] if (at, is_before) == (2, False) else ["small"]
+    assert list(open_bundle(built.path).variants) == expected
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_failed_first_build_leaves_nothing(build, without_cuts, save, tmp_path, small_network):
+    good = save(small_network(), "good")
+    bad = save(small_network(input_pipeline=None), "bad")
+    with pytest.raises(ModelError):
+        build({"good": good, "bad": bad})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.onnx", "good.onnx"]
+
+
+def test_a_network_without_pipeline_is_named(build, save, small_network):
+    with pytest.raises(ModelError, match=r"bad\.onnx.*isthmus\.input_pipeline"):
+        build({"bad": save(small_network(input_pipeline=None), "bad")})
+
+
+def test_a_pipeline_of_another_size_is_named(build, save, small_network):
+    pipeline = json.dumps(
+        {
+            "resize_shorter_side_px": 40,
+            "crop_px": [32, 32],
+            "interpolation": "bilinear",
+            "channel_order": "RGB",
+            "mean": [0, 0, 0],
+            "std": [1, 1, 1],
+        }
+    )
+    with pytest.raises(ModelError, match=r"\[1, 3, 16, 16\].*\[1, 3, 32, 32\]"):
+        build({"bad": save(small_network(input_pipeline=pipeline), "bad")}, photographs=())
+
+
+def test_networks_for_different_tasks_are_refused_before_any_work(build, save, small_network):
+    progress = Recorder()
+    models = {
+        "a": save(small_network(), "a"),
+        "b": save(small_network(task="other"), "b"),
+    }
+    with pytest.raises(ModelError, match="different tasks.*other.*shapes"):
+        build(models, progress=progress)
+    assert progress.done == []
+
+
+def test_a_network_of_two_inputs_is_named(build, save, small_network):
+    model = small_network()
+    node = helper.make_node("Add", ["logits", "bias"], ["sum"])
+    model.graph.node.append(node)
+    model.graph.input.append(helper.make_tensor_value_info("bias", TensorProto.FLOAT, (1, 10)))
+    model.graph.output[0].name = "sum"
+    with pytest.raises(ModelError, match=r"two\.onnx.*one image input"):
+        build({"two": save(model, "two")})
+
+
+@pytest.mark.parametrize("name", ["../escape", "", ".hidden", "a/b"])
+def test_a_name_that_is_no_folders_is_refused(build, small_model_path, name):
+    with pytest.raises(RepositoryError, match="cannot be a model's name"):
+        build({name: small_model_path})
+
+
+def test_nothing_to_build_is_refused(build, small_model_path):
+    with pytest.raises(BundleError, match="no models"):
+        build({})
+    with pytest.raises(BundleError, match="--calibration"):
+        build({"small": small_model_path}, calibration=())
+
+
+def test_photographs_that_are_none_are_named(
+    build, without_cuts, small_model_path, tmp_path, make_photograph
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(make_photograph()[:200])
+    for options in ({"calibration": [broken]}, {"photographs": [broken]}):
+        with pytest.raises(ImageError, match=r"broken\.jpg"):
+            build({"small": small_model_path}, **options)
+
+
+def test_two_photographs_of_one_name_are_refused(build, small_model_path, tmp_path):
+    paths = [tmp_path / folder / "a.jpg" for folder in ("one", "two")]
+    with pytest.raises(BundleError, match="same file name"):
+        build({"small": small_model_path}, calibration=paths)
+
+
+def test_a_profile_can_be_given_to_what_was_built(built):
+    from isthmus.planning.columns import columns_for
+    from isthmus.planning.plan_table import PlanEntry, compile_table
+
+    row = next(row for row in rows(built) if row.is_local)
+    table = compile_table([PlanEntry(row, {"head": {"device": 0.1}})], columns_for([20]))
+    save_profile(built.path, table, {})
+    assert open_bundle(built.path).table.rows == (row,)
+
+
+def test_a_zoo_network_keeps_its_answers(build):
+    isthmus_zoo = pytest.importorskip("isthmus_zoo")
+    report = build(
+        {"squeezenet-1.1": isthmus_zoo.model_path("squeezenet-1.1")},
+        photographs=isthmus_zoo.photograph_paths()[:3],
+        cuts_per_variant=3,
+    )
+    assert report.photographs == 3
+    assert sum(row.family == "split" for row in rows(report)) >= 3
+    assert open_bundle(report.path).candidates == report.candidates
+    assert report.size_bytes < 6e6
