@@ -1,6 +1,5 @@
 import hashlib
 import random
-import time
 
 import numpy as np
 import onnx
@@ -276,9 +275,7 @@ def test_a_huge_constant_costs_nothing_to_load(build):
         outputs="y",
         stored={"s": np.array([4, 2**40], np.int64)},
     )
-    began = time.perf_counter()
-    assert graph_of(model).weight_bytes == 2**44
-    assert time.perf_counter() - began < 30  # rather than the memory of a data centre
+    assert graph_of(model).weight_bytes == 2**44  # it was not made: it would not fit
 
 
 class TestExternalData:
