@@ -160,6 +160,11 @@ def test_a_probe_finds_the_link(link, seed):
     assert found.uplink_sd_ratio == pytest.approx(0.1)
 
 
+def test_noise_of_a_long_exchange_does_not_move_the_round_trip():
+    exchanges = [(10, 0, 0.01), (50_000, 0, 0.06), (100_000, 0, 0.11), (400_000, 0, 0.41 * 1.1)]
+    assert LinkEstimate.from_probe(exchanges).link.rtt_s == pytest.approx(0.01, rel=0.02)
+
+
 @pytest.mark.parametrize(
     "exchanges",
     [

@@ -109,13 +109,35 @@ def test_an_activation_stays_with_its_layer():
 def test_twins_go_last():
     layers = [
         ("Conv", "x", "a", 500 * M, 100),
-        ("Reshape", "a", "r", 0, 0),
-        ("Conv", "r", "b", 500 * M, 100),
-        ("Conv", "b", "p", 500 * M, 100),
+        ("Reshape", "a", "again", 0, 0),
+        ("Conv", "again", "z", 500 * M, 100),
+        ("Conv", "z", "p", 500 * M, 100),
     ]
-    graph = network(layers, {"x": 150528, "a": 1000, "r": 1000, "b": 1000, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",), ("r",), ("b",))
-    assert ("b",) in candidate_cuts(graph, limit=2)
+    graph = network(layers, {"x": 150528, "a": 1000, "again": 1000, "z": 1000, "p": 10})
+    assert candidate_cuts(graph, limit=9) == (("a",), ("again",), ("z",))
+    assert candidate_cuts(graph, limit=2) == (("a",), ("z",))
+
+
+def test_those_that_win_most_come_first():
+    layers = [
+        ("Conv", "x", "a", 1 * M, 100),
+        ("Conv", "a", "b", 20 * M, 100),  # b is smaller, but pays only on slow links
+        ("Conv", "b", "p", 20_000 * M, 100),
+    ]
+    graph = network(layers, {"x": 150528, "a": 1000, "b": 900, "p": 10})
+    assert candidate_cuts(graph, limit=1) == (("a",),)
+
+
+def test_a_cut_behind_a_narrower_one_is_left_out():
+    layers = [
+        ("Conv", "x", "a", 100 * M, 100),
+        ("Conv", "a", "b", 100 * M, 100),
+        ("Conv", "b", "p", 100 * M, 100),
+    ]
+    graph = network(layers, {"x": 150528, "a": 1000, "b": 1151, "p": 10})
+    assert candidate_cuts(graph, limit=9) == (("a",),)
+    graph = network(layers, {"x": 150528, "a": 1000, "b": 1150, "p": 10})
+    assert candidate_cuts(graph, limit=9) == (("a",), ("b",))
 
 
 def test_a_network_that_grows_has_only_cuts_for_when_no_pixels_may_leave():
