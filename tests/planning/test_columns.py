@@ -18,17 +18,19 @@ def vector(conditions, columns=COLUMNS):
 
 
 def test_columns_are_named_once_and_in_order():
-    assert COLUMNS[:7] == (
+    assert COLUMNS[:9] == (
         "device",
         "device.jpeg_bytes",
         "device.jpeg_pixels",
         "device.jpeg_decoded_px.232",
         "device.jpeg_decoded_px.256",
+        "device.progressive_bytes",
+        "device.progressive_pixels",
         "device.other_bytes",
         "device.other_pixels",
     )
-    assert [name.replace("server", "device") for name in COLUMNS[7:14]] == list(COLUMNS[:7])
-    assert COLUMNS[14:] == (
+    assert [name.replace("server", "device") for name in COLUMNS[9:18]] == list(COLUMNS[:9])
+    assert COLUMNS[18:] == (
         "uplink_s_per_byte", "uplink_file_s", "downlink_s_per_byte", "rtt_s", "connect_s",
     )  # fmt: skip
 
@@ -45,6 +47,17 @@ def test_values_of_a_jpeg():
     assert x["downlink_s_per_byte"] == pytest.approx(5e-7)
     assert x["rtt_s"] == 0.02
     assert x["connect_s"] == 0
+
+
+def test_a_progressive_jpeg_fills_its_columns_beside_those_of_every_jpeg():
+    baseline = vector(Conditions(LINK, ImageFacts("jpeg", 40, 30, 500)))
+    x = vector(Conditions(LINK, ImageFacts("jpeg", 40, 30, 500, is_progressive=True)))
+    assert x["device.progressive_bytes"] == x["server.progressive_bytes"] == 500
+    assert x["device.progressive_pixels"] == 1200
+    assert baseline["device.progressive_bytes"] == 0
+    assert {k: v for k, v in x.items() if "progressive" not in k} == {
+        k: v for k, v in baseline.items() if "progressive" not in k
+    }
 
 
 def test_decoded_pixels_are_of_their_own_target():

@@ -4,7 +4,8 @@ It does not know any plan, and positions are never stored: columns are looked up
 
 A column's value is the product of one *base* (a slowdown, seconds per byte, the round trip), which
 is uncertain, and one *feature* of the input or the connection, which is known. Image features are
-zero without an image and where the image is of the other format group (``jpeg``, ``other``).
+zero without an image and where the image is of another format group: ``jpeg`` is every JPEG,
+``progressive`` a progressive one (beside ``jpeg``: what it costs beyond), ``other`` the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ __all__ = ["BASES", "columns_for", "conditions_matrix"]
 BASES = ("device_slowdown", "server_slowdown", "uplink", "downlink", "rtt")
 """What is uncertain, in the order of the standard-deviation directions."""
 
-_FEATURES = ("one", "jpeg_bytes", "jpeg_pixels", "other_bytes", "other_pixels", "file", "connect")
+_FEATURES = (
+    "one", "jpeg_bytes", "jpeg_pixels", "other_bytes", "other_pixels",
+    "progressive_bytes", "progressive_pixels", "file", "connect",
+)  # fmt: skip
+_IMAGE_FEATURES = _FEATURES[1:7]
 _SITES = {"device": 0, "server": 1}
 _LINK_COLUMNS = {
     "uplink_s_per_byte": ("uplink", "one"),
@@ -74,7 +79,7 @@ def columns_for(decode_targets: Iterable[int]) -> tuple[str, ...]:
         raise ValueError(f"decode targets must be positive, got {targets[0]}")
     image = [
         "jpeg_bytes", "jpeg_pixels", *(f"{_DECODED}{target}" for target in targets),
-        "other_bytes", "other_pixels",
+        "progressive_bytes", "progressive_pixels", "other_bytes", "other_pixels",
     ]  # fmt: skip
     sites = [name for site in _SITES for name in (site, *(f"{site}.{part}" for part in image))]
     return (*sites, *_LINK_COLUMNS)
@@ -101,13 +106,15 @@ def conditions_matrix(columns: tuple[str, ...], conditions: Conditions) -> NDArr
     """
     layout = _layout(columns)
     link, image = conditions.link, conditions.image
-    features = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 if conditions.is_connected else 1.0]
+    features = [1.0, *[0.0] * 7, 0.0 if conditions.is_connected else 1.0]
     if image is None:
         features += [0.0] * len(layout.decode_targets)
     else:
         group = 1 if image.format == "jpeg" else 3
-        features[group] = features[5] = image.file_bytes
+        features[group] = features[7] = image.file_bytes
         features[group + 1] = image.pixels
+        if image.is_progressive:
+            features[5:7] = features[1:3]
         features += [
             image.decoded_pixels(target) if group == 1 else 0.0 for target in layout.decode_targets
         ]
@@ -144,7 +151,7 @@ def _layout(columns: tuple[str, ...]) -> _Layout:
             sources.append((BASES.index(base), _FEATURES.index(feature)))
         elif name in _SITES:
             sources.append((_SITES[name], 0))
-        elif site in _SITES and part in _FEATURES[1:5]:
+        elif site in _SITES and part in _IMAGE_FEATURES:
             sources.append((_SITES[site], _FEATURES.index(part)))
         elif site in _SITES and target != part and target.isdecimal() and int(target) > 0:
             sources.append((_SITES[site], target))

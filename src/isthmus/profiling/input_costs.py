@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from isthmus.profiling.fit import fit_nonnegative
 from isthmus.types.conditions import ImageFacts
 
@@ -34,36 +32,43 @@ class Sample:
 def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int, Terms]:
     """Fit decoding: a constant, file bytes, pixels and decoded pixels, shared by all targets.
 
-    JPEGs are fitted together, whatever shorter side they were decoded for; other formats, which
-    cannot be decoded at a reduced scale, get bytes and pixels beyond the same constant.
+    Baseline JPEGs are fitted together, whatever shorter side they were decoded for; progressive
+    ones get bytes and pixels beyond that, and other formats, which cannot be decoded at a reduced
+    scale, bytes and pixels beyond the same constant.
 
     Args:
         site: ``device`` or ``server``: the prefix of the columns.
-        samples: By shorter side in pixels, at least one JPEG each.
+        samples: By shorter side in pixels, at least one baseline JPEG each.
 
     Returns:
         Coefficients by column name, by shorter side.
     """
     everything = [(side_px, s) for side_px, found in samples.items() for s in found]
-    jpeg = [(side_px, s) for side_px, s in everything if s.facts.format == "jpeg"]
-    constant, per_byte, per_pixel, per_decoded = fit_nonnegative(
-        [
-            [1, s.facts.file_bytes, s.facts.pixels, s.facts.decoded_pixels(side_px)]
-            for side_px, s in jpeg
-        ],
-        [s.seconds for _, s in jpeg],
+    baseline = [
+        (side_px, s)
+        for side_px, s in everything
+        if s.facts.format == "jpeg" and not s.facts.is_progressive
+    ]
+    line = fit_nonnegative(
+        [_jpeg_features(s.facts, side_px) for side_px, s in baseline],
+        [s.seconds for _, s in baseline],
     )
-    other = [s for _, s in everything if s.facts.format != "jpeg"]
-    other_terms = _beyond(constant, other)
+    constant, per_byte, per_pixel, per_decoded = line.tolist()
+    progressive = [
+        (s, float(line @ _jpeg_features(s.facts, side_px)))
+        for side_px, s in everything
+        if s.facts.is_progressive
+    ]
+    other = [(s, constant) for _, s in everything if s.facts.format != "jpeg"]
     shared = {
-        site: float(constant),
-        f"{site}.jpeg_bytes": float(per_byte),
-        f"{site}.jpeg_pixels": float(per_pixel),
-        **{f"{site}.{name}": value for name, value in other_terms.items()},
+        site: constant,
+        f"{site}.jpeg_bytes": per_byte,
+        f"{site}.jpeg_pixels": per_pixel,
+        **_beyond(progressive, f"{site}.progressive"),
+        **_beyond(other, f"{site}.other"),
     }
     return {
-        side_px: {**shared, f"{site}.jpeg_decoded_px.{side_px}": float(per_decoded)}
-        for side_px in samples
+        side_px: {**shared, f"{site}.jpeg_decoded_px.{side_px}": per_decoded} for side_px in samples
     }
 
 
@@ -79,22 +84,25 @@ def resize_terms(site: str, side_px: int, samples: Sequence[Sample]) -> Terms:
     constant, per_decoded = fit_nonnegative(
         [[1, s.facts.decoded_pixels(side_px)] for s in jpeg], [s.seconds for s in jpeg]
     )
-    other = [s for s in samples if s.facts.format != "jpeg"]
-    per_pixel = _beyond(constant, other)["other_pixels"] if other else 0.0
+    other = [(s, float(constant)) for s in samples if s.facts.format != "jpeg"]
     return {
         site: float(constant),
         f"{site}.jpeg_decoded_px.{side_px}": float(per_decoded),
-        f"{site}.other_pixels": per_pixel,
+        **_beyond(other, f"{site}.other"),
     }
 
 
-def _beyond(constant: float, samples: Sequence[Sample]) -> Terms:
-    """Fit bytes and pixels to what the samples take beyond ``constant``."""
+def _jpeg_features(facts: ImageFacts, side_px: int) -> list[float]:
+    return [1.0, facts.file_bytes, facts.pixels, facts.decoded_pixels(side_px)]
+
+
+def _beyond(samples: Sequence[tuple[Sample, float]], prefix: str) -> Terms:
+    """Fit bytes and pixels to what the samples take beyond the seconds beside them."""
     if not samples:
-        return {"other_bytes": 0.0, "other_pixels": 0.0}
-    floor_s = min(s.seconds for s in samples) * 1e-3
+        return {}
+    floor_s = min(s.seconds for s, _ in samples) * 1e-3
     per_byte, per_pixel = fit_nonnegative(
-        [[s.facts.file_bytes, s.facts.pixels] for s in samples],
-        np.maximum([s.seconds - constant for s in samples], floor_s),
-    )
-    return {"other_bytes": float(per_byte), "other_pixels": float(per_pixel)}
+        [[s.facts.file_bytes, s.facts.pixels] for s, _ in samples],
+        [max(s.seconds - other_s, floor_s) for s, other_s in samples],
+    ).tolist()
+    return {f"{prefix}_bytes": per_byte, f"{prefix}_pixels": per_pixel}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from isthmus.runtime.image import read_facts
+from isthmus.runtime.image import decode, read_facts
 from isthmus.types.conditions import ImageFacts
 
 __all__ = ["Rung", "image_ladder"]
@@ -27,7 +27,8 @@ _RUNGS = (
     (3264, 85),
     (4096, 80),
 )
-_OTHER_SIDES_PX = (640, 1280)
+_PROGRESSIVE_RUNGS = ((960, 85), (1600, 90), (3264, 80))
+_PNG_SIDES_PX = (640, 1280)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Rung:
 
 
 def image_ladder(photographs: Sequence[bytes]) -> tuple[Rung, ...]:
-    """Return the photographs, JPEGs of seven sizes made from them, and PNGs of two.
+    """Return the photographs, and JPEGs, progressive JPEGs and PNGs of several sizes.
 
     Args:
         photographs: Image files, at least one.
@@ -52,17 +53,26 @@ def image_ladder(photographs: Sequence[bytes]) -> tuple[Rung, ...]:
     Raises:
         ImageError: If one is no image.
     """
-    files = list(photographs)
-    for i, (side_px, quality) in enumerate(_RUNGS):
-        files.append(_encoded(photographs[i % len(photographs)], side_px, "JPEG", quality=quality))
-    for i, side_px in enumerate(_OTHER_SIDES_PX):
-        files.append(_encoded(photographs[i % len(photographs)], side_px, "PNG"))
+    wanted: list[tuple[int, str, dict[str, int]]] = [
+        *((side_px, "JPEG", {"quality": quality}) for side_px, quality in _RUNGS),
+        *(
+            (side_px, "JPEG", {"quality": quality, "progressive": True})
+            for side_px, quality in _PROGRESSIVE_RUNGS
+        ),
+        *((side_px, "PNG", {}) for side_px in _PNG_SIDES_PX),
+    ]
+    files = [
+        *photographs,
+        *(
+            _encoded(photographs[i % len(photographs)], side_px, file_format, **options)
+            for i, (side_px, file_format, options) in enumerate(wanted)
+        ),
+    ]
     return tuple(Rung(data, read_facts(data)) for data in files)
 
 
 def _encoded(data: bytes, longer_side_px: int, file_format: str, **options: int) -> bytes:
-    with Image.open(io.BytesIO(data)) as opened:
-        photograph = opened.convert("RGB")
+    photograph = decode(data, shorter_side_px=_FULL_SIZE_PX)
     ratio = longer_side_px / max(photograph.size)
     size = (max(1, round(photograph.width * ratio)), max(1, round(photograph.height * ratio)))
     buffer = io.BytesIO()

@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from isthmus.runtime.clock import FULL_PACE, Pace
 from isthmus.runtime.heads import Heads
 from isthmus.runtime.plan_runner import Job, PlanRunner, Run, StageTimes
 from isthmus.runtime.remote import RemoteServer
+from isthmus.runtime.session import ONNXRUNTIME_VERSION
 from isthmus.runtime.transport import HttpTransport
 from isthmus.types.plan import Family, PlanRow, PlanTable
 from isthmus.types.progress import SILENT, Progress
@@ -326,7 +326,7 @@ def _record(
         "server_version": metadata.get("version", ""),
         "device": platform.node(),
         "device_threads": threads,
-        "onnxruntime": version("onnxruntime"),
+        "onnxruntime": ONNXRUNTIME_VERSION,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "rounds": rounds,
         "elapsed_s": round(elapsed_s, 3),

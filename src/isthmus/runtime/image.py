@@ -75,7 +75,12 @@ def read_facts(data: bytes | memoryview) -> ImageFacts:
     with _pillow(), _opened(data) as image:
         assert image.format is not None
         name = image.format.lower()
-        return ImageFacts(_FORMAT_NAMES.get(name, name), *image.size, len(data))
+        return ImageFacts(
+            _FORMAT_NAMES.get(name, name),
+            *image.size,
+            file_bytes=len(data),
+            is_progressive="progressive" in image.info,
+        )
 
 
 def decode(data: bytes | memoryview, *, shorter_side_px: int) -> Image.Image:

@@ -34,12 +34,15 @@ class ImageFacts:
         width: Pixels.
         height: Pixels.
         file_bytes: Size of the file.
+        is_progressive: Whether it is a progressive JPEG, which costs several times as much to
+            decode as a baseline one.
     """
 
     format: str
     width: int
     height: int
     file_bytes: int
+    is_progressive: bool = False
 
     @property
     def pixels(self) -> int:
