@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
+from isthmus.edge import server as server_module
 from isthmus.edge.server import serve
 from isthmus.edge.settings import Settings
 from isthmus.errors import AddressError, ModelError, RepositoryError
@@ -220,6 +221,14 @@ def test_errors_before_the_start_have_names(repository, tmp_path, server_port):
         serve(Settings(models_dir=repository.directory, port=server_port))
     with pytest.raises(AddressError, match="cannot listen on"):
         serve(Settings(models_dir=repository.directory, host="host.invalid", port=0))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_replies_are_not_held_back(host):
+    """Asyncio sets TCP_NODELAY only where the socket says that it is TCP."""
+    with server_module._listen(host, 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+        assert str(listening.getsockname()[1]) in server_module._address(listening)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path):

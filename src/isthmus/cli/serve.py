@@ -19,27 +19,32 @@ def command(
         ),
     ],
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. [127.0.0.1]")
+        str | None,
+        typer.Option(help="Address to listen on; 0.0.0.0 for all.", show_default="127.0.0.1"),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="TCP port; 0 picks a free one. [8000]")
+        int | None,
+        typer.Option(min=0, max=65535, help="TCP port; 0 picks a free one.", show_default="8000"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of one inference. [all processors]")
+        int | None,
+        typer.Option(min=1, help="Threads of one inference.", show_default="all processors"),
     ] = None,
     max_body_mib: Annotated[
-        float | None, typer.Option(min=0.001, help="Largest request, MiB. [64]")
+        float | None,
+        typer.Option(min=0.001, max=4096, help="Largest request, MiB.", show_default="64"),
     ] = None,
 ) -> None:
     """On the edge server: offer the networks of a folder to devices on the network.
 
-    Speaks the Open Inference Protocol v2 (REST, binary tensors), so that any of its clients can
-    ask. Beside each network NAME it offers NAME.image, which takes a photograph file, and the
-    tails of it that devices ask for. Options that are not given are taken from the variables
-    ISTHMUS_HOST, ISTHMUS_PORT, ISTHMUS_THREADS and ISTHMUS_MAX_BODY_MIB.
+    Speaks the Open Inference Protocol v2 (REST, binary tensors), so any of its
+    clients can ask. Beside each network NAME it offers NAME.image, which takes a
+    photograph file, and the tails of it that devices ask for. Options not given
+    are taken from ISTHMUS_HOST, ISTHMUS_PORT, ISTHMUS_THREADS, ISTHMUS_MAX_BODY_MIB.
 
-    Only programs on this machine reach it unless --host says otherwise; it has no passwords, so
-    open it to networks that you trust. Ctrl-C ends it after the requests that are running.
+    Only programs on this machine reach it unless --host says otherwise. It has no
+    passwords: open it to networks that you trust only. Ctrl-C ends it after the
+    requests that are running.
 
     Example: isthmus serve models/ --host 0.0.0.0
     """

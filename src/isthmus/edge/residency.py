@@ -59,6 +59,7 @@ class Residency:
         """
         self._threads = threads
         self._models = {model.name: model for model in scan_repository(directory)}
+        self._size_bytes = {model.name: model.path.stat().st_size for model in self.models}
         self._stored: dict[str, _Stored] = {}
         self._units: dict[str, Unit] = {}
         self._is_stopped = False
@@ -82,7 +83,7 @@ class Residency:
         """Return the seconds until a model of the repository can work; 0 if it is loaded."""
         if model.name in self._units:
             return 0.0
-        return model.path.stat().st_size / _ASSUMED_LOAD_BYTES_PER_S
+        return self._size_bytes[model.name] / _ASSUMED_LOAD_BYTES_PER_S
 
     def load_all(self, progress: Progress = SILENT) -> None:
         """Load every model of the repository and run each once.
