@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli.output import console, write_json
-from isthmus.cli.units import milliseconds, seconds_from_text
+from isthmus.cli.units import checked_server, milliseconds, seconds_from_text
 
 if TYPE_CHECKING:
     from isthmus.device.client import Device
@@ -23,7 +23,10 @@ def command(
     images: Annotated[list[Path], typer.Argument(help="Photographs (JPEG, PNG, WebP).")],
     server: Annotated[
         str | None,
-        typer.Option(help="The edge server, e.g. http://edge:8000; without it all runs here."),
+        typer.Option(
+            callback=checked_server,
+            help="The edge server, e.g. http://edge:8000; without it all runs here.",
+        ),
     ] = None,
     deadline: Annotated[
         str | None,

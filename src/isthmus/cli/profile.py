@@ -9,14 +9,16 @@ import typer
 
 from isthmus.cli.output import console, write_json
 from isthmus.cli.progress import progress_bars
-from isthmus.cli.units import milliseconds
+from isthmus.cli.units import checked_server, milliseconds
 
 __all__ = ["command"]
 
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="The bundle, from `isthmus build`.")],
-    server: Annotated[str, typer.Option(help="The edge server, e.g. http://edge:8000.")],
+    server: Annotated[
+        str, typer.Option(callback=checked_server, help="The edge server, e.g. http://edge:8000.")
+    ],
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each plan.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
     json_target: Annotated[

@@ -1,10 +1,12 @@
-"""What people type and read: durations and rates with their units. Nothing else converts them."""
+"""What people type and read: durations with their units, addresses. It asks nobody anything."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["milliseconds", "seconds_from_text"]
+import typer
+
+__all__ = ["checked_server", "milliseconds", "seconds_from_text"]
 
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(us|ms|s)\s*", re.ASCII)
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -40,3 +42,19 @@ def milliseconds(seconds: float) -> str:
     if value >= 100:
         return f"{value:.0f} ms"
     return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
+
+
+def checked_server(address: str | None) -> str | None:
+    """Return the address of a server if it is one; a callback for command-line options.
+
+    Raises:
+        typer.BadParameter: If it is malformed.
+    """
+    from isthmus.runtime.transport import HttpTransport
+
+    if address is not None:
+        try:
+            HttpTransport(address)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    return address
