@@ -15,7 +15,9 @@ __all__ = ["fit_nonnegative", "spread"]
 _MAD_TO_SD = 1.4826
 
 
-def fit_nonnegative(features: ArrayLike, seconds: ArrayLike) -> NDArray[np.float64]:
+def fit_nonnegative(
+    features: ArrayLike, seconds: ArrayLike, *, known_s: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """Return non-negative coefficients with the least squared *relative* error.
 
     Times spread in proportion to their size, so each row is weighted by the inverse of its time.
@@ -24,6 +26,8 @@ def fit_nonnegative(features: ArrayLike, seconds: ArrayLike) -> NDArray[np.float
     Args:
         features: Shape ``(n, k)``, ``k`` at most 8, non-negative.
         seconds: Shape ``(n,)``, positive.
+        known_s: The part of each time that is explained already, shape ``(n,)`` or a number;
+            errors stay relative to the whole time, so that a small rest weighs little.
 
     Returns:
         Coefficients, float64 ``(k,)``, all at least 0.
@@ -39,18 +43,21 @@ def fit_nonnegative(features: ArrayLike, seconds: ArrayLike) -> NDArray[np.float
     y = np.asarray(seconds, dtype=float)
     if x.ndim != 2 or y.shape != x.shape[:1] or not len(y) or x.shape[1] > 8:
         raise ValueError(f"features {x.shape} and seconds {y.shape} do not fit")
-    if not (np.isfinite(x).all() and np.isfinite(y).all() and (y > 0).all()):
-        raise ValueError("features and seconds must be finite, seconds positive")
+    if not (y > 0).all():
+        raise ValueError("seconds must be positive")
+    target = 1.0 - np.broadcast_to(np.asarray(known_s, dtype=float), y.shape) / y
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(target).all()):
+        raise ValueError("features and seconds must be finite")
     x = x / y[:, None]
     scale = np.maximum(np.abs(x).max(axis=0), np.finfo(float).tiny)
     x = x / scale
-    best, best_error = np.zeros(x.shape[1]), float(len(y))
+    best, best_error = np.zeros(x.shape[1]), float((target**2).sum())
     for size in range(1, x.shape[1] + 1):
         for chosen in map(list, combinations(range(x.shape[1]), size)):
-            solution = np.linalg.lstsq(x[:, chosen], np.ones(len(y)), rcond=None)[0]
+            solution = np.linalg.lstsq(x[:, chosen], target, rcond=None)[0]
             if (solution < 0).any():
                 continue
-            error = float(((x[:, chosen] @ solution - 1.0) ** 2).sum())
+            error = float(((x[:, chosen] @ solution - target) ** 2).sum())
             if error < best_error - 1e-12:
                 best, best_error = np.zeros(x.shape[1]), error
                 best[chosen] = solution

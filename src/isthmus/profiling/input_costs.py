@@ -100,9 +100,9 @@ def _beyond(samples: Sequence[tuple[Sample, float]], prefix: str) -> Terms:
     """Fit bytes and pixels to what the samples take beyond the seconds beside them."""
     if not samples:
         return {}
-    floor_s = min(s.seconds for s, _ in samples) * 1e-3
     per_byte, per_pixel = fit_nonnegative(
         [[s.facts.file_bytes, s.facts.pixels] for s, _ in samples],
-        [max(s.seconds - other_s, floor_s) for s, other_s in samples],
+        [s.seconds for s, _ in samples],
+        known_s=[known_s for _, known_s in samples],
     ).tolist()
     return {f"{prefix}_bytes": per_byte, f"{prefix}_pixels": per_pixel}

@@ -29,6 +29,7 @@ _RUNGS = (
 )
 _PROGRESSIVE_RUNGS = ((960, 85), (1600, 90), (3264, 80))
 _PNG_SIDES_PX = (640, 1280)
+_FULL_SIZE_PX = 1 << 30  # no decoder can shrink to as much as that
 
 
 @dataclass(frozen=True)

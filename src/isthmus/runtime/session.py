@@ -16,7 +16,10 @@ import onnxruntime
 from isthmus.errors import ModelError
 from isthmus.types.graph import TensorSpec
 
-__all__ = ["Session"]
+__all__ = ["ONNXRUNTIME_VERSION", "Session"]
+
+ONNXRUNTIME_VERSION = str(onnxruntime.__version__)
+"""Of the package that is loaded, under whichever distribution's name it was installed."""
 
 _ERRORS_ONLY = 3  # onnxruntime's severity; warnings about graphs tell users nothing they can act on
 

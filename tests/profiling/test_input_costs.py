@@ -1,0 +1,121 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from isthmus.planning.columns import columns_for, conditions_matrix
+from isthmus.profiling.input_costs import Sample, decode_terms, resize_terms
+from isthmus.types.conditions import Conditions, ImageFacts, dct_scale
+from isthmus.types.link import Link
+
+SIZES = [(640, 480), (960, 720), (1280, 960), (1600, 900), (2400, 1800), (3264, 2448), (4096, 3000)]
+JPEGS = [
+    ImageFacts("jpeg", width, height, int(width * height * bits / 8))
+    for (width, height), bits in itertools.product(SIZES, (0.7, 2.1))
+]
+PNGS = [
+    ImageFacts("png", w, h, int(w * h * ratio))
+    for (w, h), ratio in zip(SIZES, range(1, 8), strict=True)
+]
+CONSTANT, PER_BYTE, PER_PIXEL, PER_DECODED = 4e-4, 6e-9, 2e-9, 9e-9
+OTHER_BYTE, OTHER_PIXEL = 3e-9, 1.5e-8
+TARGETS = (256, 512)
+
+
+def truth(facts, side_px):
+    if facts.format == "jpeg":
+        return (
+            CONSTANT
+            + PER_BYTE * facts.file_bytes
+            + PER_PIXEL * facts.pixels
+            + PER_DECODED * facts.decoded_pixels(side_px)
+        )
+    return CONSTANT + OTHER_BYTE * facts.file_bytes + OTHER_PIXEL * facts.pixels
+
+
+@pytest.fixture(params=["device", "server"])
+def site(request):
+    return request.param
+
+
+def predicted(terms, facts, targets):
+    """What the table's columns make of the terms."""
+    columns = columns_for(targets)
+    x = conditions_matrix(columns, Conditions(Link(1e6, 1e6, 0.01), facts))[:, 0]
+    return sum(value * x[columns.index(name)] for name, value in terms.items())
+
+
+def test_planted_costs_of_decoding_are_recovered(site):
+    samples = {side_px: [Sample(f, truth(f, side_px)) for f in JPEGS + PNGS] for side_px in TARGETS}
+    found = decode_terms(site, samples)
+    assert found.keys() == set(TARGETS)
+    for side_px, terms in found.items():
+        assert terms == pytest.approx(
+            {
+                site: CONSTANT,
+                f"{site}.jpeg_bytes": PER_BYTE,
+                f"{site}.jpeg_pixels": PER_PIXEL,
+                f"{site}.jpeg_decoded_px.{side_px}": PER_DECODED,
+                f"{site}.other_bytes": OTHER_BYTE,
+                f"{site}.other_pixels": OTHER_PIXEL,
+            },
+            rel=1e-6,
+        )
+
+
+def test_unseen_images_are_predicted_across_the_step_of_the_dct_scale():
+    samples = {256: [Sample(f, truth(f, 256)) for f in JPEGS]}
+    terms = decode_terms("device", samples)[256]
+    below, above = ImageFacts("jpeg", 2700, 2047, 900_000), ImageFacts("jpeg", 2700, 2048, 900_000)
+    assert (dct_scale(2700, 2047, 256), dct_scale(2700, 2048, 256)) == (4, 8)
+    for facts in (below, above):
+        assert predicted(terms, facts, [256]) == pytest.approx(truth(facts, 256), rel=1e-6)
+    assert predicted(terms, above, [256]) < predicted(terms, below, [256])  # a step down
+
+
+def test_noise_of_a_tenth_moves_predictions_by_less():
+    rng = np.random.default_rng(1)
+    noisy = [Sample(f, truth(f, 256) * rng.uniform(0.9, 1.1)) for f in JPEGS for _ in range(3)]
+    terms = decode_terms("device", {256: noisy})[256]
+    errors = [predicted(terms, f, [256]) / truth(f, 256) - 1 for f in JPEGS]
+    assert np.abs(errors).max() < 0.1
+    assert all(value >= 0 for value in terms.values())
+
+
+def test_planted_costs_of_resizing_are_recovered(site):
+    def resize_s(facts):
+        pixels = facts.decoded_pixels(256)
+        return 2e-4 + 3e-9 * pixels
+
+    terms = resize_terms(site, 256, [Sample(f, resize_s(f)) for f in JPEGS + PNGS])
+    assert terms[site] == pytest.approx(2e-4)
+    assert terms[f"{site}.jpeg_decoded_px.256"] == pytest.approx(3e-9)
+    png = PNGS[-1]
+    assert predicted(terms, png, [256]) == pytest.approx(resize_s(png), rel=0.05)
+
+
+def test_without_other_formats_they_cost_the_constant():
+    terms = decode_terms("device", {256: [Sample(f, truth(f, 256)) for f in JPEGS]})[256]
+    assert predicted(terms, PNGS[0], [256]) == pytest.approx(CONSTANT)
+    terms = resize_terms("device", 256, [Sample(f, 1e-3) for f in JPEGS])
+    assert predicted(terms, PNGS[0], [256]) == pytest.approx(1e-3)
+
+
+def test_progressive_jpegs_cost_more_than_baseline_ones(site):
+    progressive = [dataclasses.replace(f, is_progressive=True) for f in JPEGS]
+    samples = [
+        *(Sample(f, truth(f, 256)) for f in JPEGS),
+        *(Sample(f, truth(f, 256) + 2e-8 * f.file_bytes + 1e-8 * f.pixels) for f in progressive),
+    ]
+    terms = decode_terms(site, {256: samples})[256]
+    assert terms[f"{site}.progressive_bytes"] == pytest.approx(2e-8)
+    assert terms[f"{site}.progressive_pixels"] == pytest.approx(1e-8)
+    for facts in (JPEGS[3], progressive[3]):
+        (sample,) = (s for s in samples if s.facts == facts)
+        assert predicted(terms, facts, [256]) == pytest.approx(sample.seconds)
+
+
+def test_a_server_that_tells_no_times_costs_almost_nothing():
+    terms = decode_terms("server", {256: [Sample(f, 1e-9) for f in JPEGS + PNGS]})[256]
+    assert all(0 <= predicted(terms, f, [256]) < 1e-6 for f in JPEGS + PNGS)

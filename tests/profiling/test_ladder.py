@@ -1,0 +1,49 @@
+import pytest
+
+from isthmus.errors import ImageError
+from isthmus.profiling.ladder import image_ladder
+from isthmus.runtime.image import read_facts
+from isthmus.types.conditions import dct_scale
+
+
+@pytest.fixture(scope="module")
+def photographs(make_photograph):
+    return (make_photograph(width=400, height=300), make_photograph(width=90, height=160, seed=1))
+
+
+@pytest.fixture(scope="module")
+def ladder(photographs):
+    return image_ladder(photographs)
+
+
+def test_the_photographs_themselves_come_first(ladder, photographs):
+    assert tuple(rung.data for rung in ladder[:2]) == photographs
+
+
+def test_the_rungs_have_the_sizes_they_should(ladder):
+    kinds = [(r.facts.format, r.facts.is_progressive) for r in ladder[2:]]
+    sides = [max(r.facts.width, r.facts.height) for r in ladder[2:]]
+    assert kinds == [("jpeg", False)] * 7 + [("jpeg", True)] * 3 + [("png", False)] * 2
+    assert sides == [640, 960, 1280, 1600, 2400, 3264, 4096, 960, 1600, 3264, 640, 1280]
+    for i, rung in enumerate(ladder[2:9]):  # in turns, each with its own shape
+        shorter, longer = sorted((rung.facts.width, rung.facts.height))
+        ratio = 3 / 4 if i % 2 == 0 else 9 / 16
+        assert shorter == pytest.approx(longer * ratio, abs=1)
+
+
+def test_the_facts_are_those_of_the_files(ladder):
+    assert all(rung.facts == read_facts(rung.data) for rung in ladder)
+
+
+def test_every_scale_of_the_jpeg_decoder_is_met(ladder):
+    jpegs = [rung.facts for rung in ladder if rung.facts.format == "jpeg"]
+    assert {dct_scale(f.width, f.height, 256) for f in jpegs} == {1, 2, 4, 8}
+
+
+def test_a_very_narrow_photograph_makes_a_ladder_too(make_photograph):
+    assert len(image_ladder([make_photograph(width=500, height=1)])) == 13
+
+
+def test_what_is_no_image_is_refused():
+    with pytest.raises(ImageError):
+        image_ladder([b"no image"])
