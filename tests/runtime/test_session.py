@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from isthmus.errors import ModelError
 from isthmus.runtime.session import Session
@@ -103,6 +103,14 @@ def test_a_layer_that_fails_has_a_named_error(capfd):
     feeds = {"x": np.zeros(3, np.float32), "i": np.array([99], np.int64)}
     with Session(model.SerializeToString()) as session, pytest.raises(ModelError, match="failed"):
         session.run(feeds)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_warnings_about_the_graph_are_not_printed(capfd):
+    model = onnx.load_from_string(a_model())
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float32), "unused"))
+    Session(model.SerializeToString()).close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_threads_may_share_a_session():

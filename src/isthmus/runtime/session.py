@@ -21,7 +21,7 @@ __all__ = ["ONNXRUNTIME_VERSION", "Session"]
 ONNXRUNTIME_VERSION = str(onnxruntime.__version__)
 """Of the package that is loaded, under whichever distribution's name it was installed."""
 
-_ERRORS_ONLY = 3  # onnxruntime's severity; warnings about graphs tell users nothing they can act on
+_FATAL_ONLY = 4  # onnxruntime's severity: errors are raised too, and warnings help nobody here
 
 _DTYPES = {
     "tensor(bool)": "bool",
@@ -60,7 +60,7 @@ class Session:
             ModelError: If it cannot be loaded, or a tensor's shape is not fixed.
         """
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
