@@ -210,9 +210,10 @@ class _Measuring:
                 if turn:  # the first turn only warms up
                     found.append(_Observed(times.seconds, run, job.facts.file_bytes))
             self._progress.advance(f"round {turn} of {self._rounds}")
+        constants = _constants(candidates, observed)
         return [
-            self._entry(candidate, found, inputs)
-            for candidate, found in zip(candidates, observed, strict=True)
+            self._entry(candidate, found, constant, inputs)
+            for candidate, found, constant in zip(candidates, observed, constants, strict=True)
         ]
 
     def _prepared(self, job: Job, candidate: Candidate, times: StageTimes) -> Job:
@@ -227,16 +228,16 @@ class _Measuring:
         return self._runner.run(row, job, timeout_s=_TIMEOUT_S)
 
     def _entry(
-        self, candidate: Candidate, observed: Sequence[_Observed], inputs: _InputCosts
+        self,
+        candidate: Candidate,
+        observed: Sequence[_Observed],
+        constant: Mapping[str, float],
+        inputs: _InputCosts,
     ) -> PlanEntry:
         row = candidate.row
         variant = self._runner.variants[row.variant]
         pipeline = variant.pipeline
         assert pipeline is not None  # a bundle's networks take photographs
-        constant = {
-            stage: float(np.median([o.seconds.get(stage, 0.0) for o in observed]))
-            for stage in _MEASURED
-        }
         terms = {
             **_device_terms(row.family, constant, pipeline, inputs),
             **_server_terms(row.family, constant, pipeline, inputs),
@@ -263,6 +264,34 @@ class _Measuring:
             accuracy=published * candidate.agreement,
             agreement=candidate.agreement,
         )
+
+
+def _constants(
+    candidates: Sequence[Candidate], observed: Sequence[Sequence[_Observed]]
+) -> list[dict[str, float]]:
+    """Return the median of every measured stage, by candidate.
+
+    Rows that do the same in a stage share their measurements of it: a head and a tail do not
+    depend on the codec between them, nor normalising on the cut behind it.
+    """
+    shared: dict[tuple[str, ...], list[float]] = {}
+    for candidate, found in zip(candidates, observed, strict=True):
+        for stage in _MEASURED:
+            values = [o.seconds.get(stage, 0.0) for o in found]
+            shared.setdefault(_sharing(candidate.row, stage), []).extend(values)
+    return [
+        {stage: float(np.median(shared[_sharing(candidate.row, stage)])) for stage in _MEASURED}
+        for candidate in candidates
+    ]
+
+
+def _sharing(row: PlanRow, stage: str) -> tuple[str, ...]:
+    """Return what rows have in common that do the same in a stage."""
+    if stage == "preprocess" and row.family in ("local", "split"):
+        return (stage,)
+    if stage in ("head", "server") and row.family == "split":
+        return (stage, row.cut_id)
+    return (stage, row.family, row.cut_id, row.codec)
 
 
 def _device_terms(
