@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -191,6 +192,43 @@ def test_a_running_request_is_finished_before_it_ends(serving, repository):
         assert json.loads(reply.read())["samples_s"]
         slow.close()
         assert process.wait(timeout=30) == 0
+
+
+def test_a_signal_while_loading_ends_it_before_it_is_ready(repository):
+    class Impatient:
+        def begin(self, task, steps):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def advance(self, detail=""):
+            pass
+
+    told = []
+    settings = Settings(models_dir=repository.directory, port=0)
+    serve(settings, progress=Impatient(), on_ready=lambda *ready: told.append(ready))
+    assert not told
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_request_that_never_comes_whole_does_not_hold_it_up_for_ever(
+    repository, monkeypatch, caplog
+):
+    monkeypatch.setattr(server_module, "_FINISH_S", 0.2)
+    clients = []
+
+    def start_and_stop(address, models):
+        port = int(address.rpartition(":")[2])
+        clients.append(socket.create_connection(("127.0.0.1", port)))
+        clients[0].sendall(HEAD + b"Content-Length: 500\r\n\r\nhalf")
+        # A second exchange is answered after the first has arrived.
+        threading.Thread(target=ask_and_stop, args=(port,)).start()
+
+    def ask_and_stop(port):
+        exchange(port, "GET", "/v2/health/live")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    serve(Settings(models_dir=repository.directory, port=0), on_ready=start_and_stop)
+    clients[0].close()
+    assert "Traceback" not in caplog.text
 
 
 def run_to_its_end(*arguments):

@@ -6,6 +6,7 @@ with ``{"error": "..."}``. It decides nothing about models.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -214,6 +215,8 @@ def _naming_errors(endpoint: _Endpoint) -> _Endpoint:
             raise
         except ClientDisconnect:
             return _CLIENT_IS_GONE
+        except asyncio.CancelledError:  # this is the task's outermost frame but for the framework
+            return _error(503, "the server is stopping")
         except IsthmusError as error:
             status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
             if status == 500:

@@ -28,7 +28,7 @@ __all__ = ["serve"]
 
 _LONGEST_QUEUE = 128  # requests; more would only wait for their deadlines to pass
 _KEEP_ALIVE_S = 300  # a device asks rarely, and a new connection costs it a round trip
-_FINISH_S = 10.0  # for requests that run when the server is told to stop
+_FINISH_S = 10  # for requests that run when the server is told to stop
 _BACKLOG = 256
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -79,7 +79,7 @@ async def _serve(
             server_header=False,
             ws="none",
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(_FINISH_S),
+            timeout_graceful_shutdown=_FINISH_S,
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -89,7 +89,7 @@ async def _serve(
         await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
         residency.stop()
         await loading
-        if residency.is_ready and not serving.done() and on_ready is not None:
+        if residency.is_ready and not server.should_exit and on_ready is not None:
             on_ready(address, len(residency.models))
         await serving
     finally:
