@@ -221,6 +221,23 @@ def test_an_error_status_is_a_refusal_with_the_servers_words(serve, connect, sta
     assert transport.is_connected  # a refusal does not cost the connection
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"error": "no model x"}', "server answered 404: no model x"),
+        (b'{"error": 5}', 'server answered 404: {"error": 5}'),
+        (b"<html>", "server answered 404: <html>"),
+        (b"\xff", "server answered 404: \ufffd"),
+        (b"[" * 100_000, "server answered 404: " + "[" * 500),
+    ],
+)
+def test_an_errors_text_is_what_its_json_says(serve, connect, body, text):
+    head = f"HTTP/1.1 404 Nowhere\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with pytest.raises(ServerRefusedError) as caught:
+        connect(serve(forever(head + body)).url).exchange("GET", "a", timeout_s=LONG_S)
+    assert str(caught.value) == text
+
+
 def test_an_error_without_a_body_says_the_reason(serve, connect):
     transport = connect(serve(forever(b"HTTP/1.1 404 Nowhere\r\nContent-Length: 0\r\n\r\n")).url)
     with pytest.raises(ServerRefusedError, match="404: Nowhere"):

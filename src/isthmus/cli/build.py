@@ -71,16 +71,16 @@ def command(
             },
             json_target,
         )
-    out = console(stderr=json_target == "-")
-    out.print(f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB")
+    lines = [f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB"]
     for candidate in report.dropped:
         share = (
             f"keeps {candidate.agreement:.0%} of {report.photographs} answers"
             if report.photographs
             else "not checked, no photographs"
         )
-        out.print(f"  left out: {candidate.row.label} ({share})", style="dim")
-    out.print(f"next, on the device: isthmus profile {report.path} --server http://HOST:8000")
+        lines.append(f"  left out: {candidate.row.label} ({share})")
+    lines.append(f"next, on the device: isthmus profile {report.path} --server http://HOST:8000")
+    console(stderr=json_target == "-").print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _find_models(paths: list[Path]) -> dict[str, Path]:

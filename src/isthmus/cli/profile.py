@@ -60,5 +60,7 @@ def command(
         f"{bundle}: {len(report.table.rows)} plans measured in {report.runs} runs, "
         f"{report.elapsed_s:.1f} s; link now {link.uplink_bytes_per_s * 8e-6:.1f} Mbit/s up, "
         f"round trip {milliseconds(link.rtt_s)}\n"
-        f"next: isthmus infer {bundle} PHOTO.jpg --server {server}"
+        f"next: isthmus infer {bundle} PHOTO.jpg --server {server}",
+        markup=False,
+        soft_wrap=True,
     )

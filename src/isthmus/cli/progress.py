@@ -48,12 +48,12 @@ class _Bars:
 def progress_bars() -> Iterator[_Bars]:
     """Show bars on standard error while the block runs."""
     bars = Progress(
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<18}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
         console=console(stderr=True),
     )
     try:

@@ -1,12 +1,13 @@
 """Transport: one HTTP exchange with the server at a time, over one kept connection.
 
-It knows nothing of the messages' content, and does not repeat a request that the server may have
-begun to work on.
+It knows nothing of the messages' content, but for the text of an error, and does not repeat a
+request that the server may have begun to work on.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import math
 import selectors
 import socket
@@ -213,13 +214,13 @@ class HttpTransport:
             connection.close()
             raise
         if not 200 <= response.status < 300:
-            text = reply[:_ERROR_TEXT_LENGTH].decode("utf-8", "replace")
             if response.status < 400:
+                connection.close()
                 raise BadReplyError(
                     f"{self._address} answered {response.status} {response.reason}, which is "
                     "neither a reply nor an error: is the address right?"
                 )
-            raise ServerRefusedError(response.status, text or response.reason)
+            raise ServerRefusedError(response.status, _error_text(reply) or response.reason)
         return Exchange(
             headers={name.lower(): value for name, value in response.getheaders()},
             body=reply,
@@ -246,6 +247,17 @@ class HttpTransport:
             raise ServerUnreachableError(f"{self._address}: {error}") from error
         except http.client.HTTPException as error:
             raise BadReplyError(f"{self._address} does not speak HTTP: {error!r}") from error
+
+
+def _error_text(reply: bytes) -> str:
+    """Return what a reply says went wrong: the ``error`` of a JSON object, or all of it."""
+    try:
+        content = json.loads(reply)
+    except (ValueError, RecursionError):
+        content = None
+    said = content.get("error") if isinstance(content, dict) else None
+    text = said if isinstance(said, str) else reply.decode("utf-8", "replace")
+    return text[:_ERROR_TEXT_LENGTH]
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
