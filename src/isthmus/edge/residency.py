@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isthmus.edge.memory import resident_bytes
 from isthmus.edge.unit import ImageDoor, TensorDoor, Unit
 from isthmus.errors import (
     BusyError,
@@ -189,11 +190,11 @@ class Residency:
         pipeline: InputPipeline | None,
     ) -> Unit:
         """Load a network and offer it, and its photograph door if it has a pipeline."""
-        before_bytes, started_at_s = _resident_bytes(), now_s()
+        before_bytes, started_at_s = resident_bytes(), now_s()
         session = Session(source, threads=self._threads)
         session.run({spec.name: np.zeros(spec.shape, spec.dtype) for spec in session.inputs})
         load_s = now_s() - started_at_s
-        grown_bytes = max(0, _resident_bytes() - before_bytes)
+        grown_bytes = max(0, resident_bytes() - before_bytes)
         shared = (model.name, model.version)
         unit = Unit(name, *shared, TensorDoor(session.inputs), session, load_s, grown_bytes)
         added = [unit]
@@ -211,14 +212,3 @@ class Residency:
                 raise RepositoryError(f"two models would answer as {new.name!r}; rename one")
         self._units |= {new.name: new for new in added}
         return unit
-
-
-def _resident_bytes() -> int:
-    """Return the memory that this process has, 0 where the system does not say."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
