@@ -104,9 +104,7 @@ def decode(data: bytes | memoryview, *, shorter_side_px: int) -> Image.Image:
         image.load()
         upright = _UPRIGHT.get(_orientation(image))
         rgb = _to_rgb(image)
-        if upright is not None:
-            return rgb.transpose(upright)
-        return rgb if rgb is not image else rgb.copy()
+        return rgb if upright is None else rgb.transpose(upright)
 
 
 def fit(image: Image.Image, pipeline: InputPipeline) -> NDArray[np.uint8]:
