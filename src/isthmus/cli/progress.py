@@ -46,7 +46,8 @@ class _Bars:
 
 @contextmanager
 def progress_bars() -> Iterator[_Bars]:
-    """Show bars on standard error while the block runs."""
+    """Show bars on standard error, if it is a terminal, while the block runs."""
+    errors = console(stderr=True)
     bars = Progress(
         TextColumn("{task.description:<18}", markup=False),
         BarColumn(),
@@ -54,7 +55,8 @@ def progress_bars() -> Iterator[_Bars]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}", style="dim", markup=False),
-        console=console(stderr=True),
+        console=errors,
+        disable=not errors.is_terminal,
     )
     try:
         yield _Bars(bars)

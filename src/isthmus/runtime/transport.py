@@ -244,7 +244,8 @@ class HttpTransport:
         except http.client.IncompleteRead as error:
             raise ServerUnreachableError(f"{self._address}: the reply broke off") from error
         except OSError as error:  # http.client's RemoteDisconnected is one, too
-            raise ServerUnreachableError(f"{self._address}: {error}") from error
+            reason = error.strerror or error
+            raise ServerUnreachableError(f"{self._address}: {reason}") from error
         except http.client.HTTPException as error:
             raise BadReplyError(f"{self._address} does not speak HTTP: {error!r}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,6 +61,8 @@ class InputPipeline:
             raise ValueError(f"channel order {self.channel_order!r}: RGB or BGR")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("mean and std need three values each, std positive")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite")
 
     @property
     def tensor_shape(self) -> tuple[int, int, int, int]:
