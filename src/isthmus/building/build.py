@@ -25,11 +25,10 @@ from isthmus.loading.split import Split, split_model
 from isthmus.planning.frontier import candidate_cuts, has_pixels
 from isthmus.runtime import image
 from isthmus.runtime.codecs import CODECS
-from isthmus.runtime.plan_runner import IMAGE_SUFFIX
-from isthmus.types.cut import tail_name
 from isthmus.types.graph import ModelGraph
 from isthmus.types.plan import PlanRow
 from isthmus.types.progress import SILENT, Progress
+from isthmus.types.unit import image_name, tail_name
 from isthmus.types.variant import Variant
 
 __all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle"]
@@ -191,7 +190,7 @@ def _save_heads(
 
 
 def _rows(variant: Variant, graph: ModelGraph, splits: Sequence[Split]) -> tuple[PlanRow, ...]:
-    name, as_file = variant.name, variant.name + IMAGE_SUFFIX
+    name, as_file = variant.name, image_name(variant.name)
     rows = [
         PlanRow(name, "local"),
         PlanRow(name, "file", unit=as_file, has_pixels=True),

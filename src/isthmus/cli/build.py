@@ -44,8 +44,9 @@ def command(
 ) -> None:
     """Build a bundle from networks for one task, on a workstation, once.
 
-    Finds where each network is worth cutting, writes the device's parts, checks which lossy plans
-    keep the answer, and packs all that a device needs. Next: `isthmus profile`, on the device.
+    Finds where each network is worth cutting, writes the device's parts,
+    checks which lossy plans keep the answer, and packs all that a device
+    needs. Next: `isthmus profile`, on the device.
 
     Example: isthmus build models/ -o app.isthmus
     """

@@ -43,11 +43,12 @@ def command(
         typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
     ] = None,
 ) -> None:
-    """Run a real classifier across an emulated device, emulated links and a real edge server.
+    """Run a real classifier across an emulated device, links and a real server.
 
-    Starts the server in a process of its own, builds and profiles a bundle of the zoo (or reuses
-    the last one), then sends photographs over links of several rates, by every static method and
-    by Isthmus in turns, and compares every answer with the unsplit network's. About three minutes
+    Starts the server in a process of its own, builds and profiles a bundle of
+    the zoo (or reuses the last one), then sends photographs over links of
+    several rates, by every static method and by Isthmus in turns, and
+    compares every answer with the unsplit network's. About three minutes
     after set-up.
 
     Example: isthmus demo --json demo.json

@@ -26,10 +26,11 @@ def command(
         typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
     ] = None,
 ) -> None:
-    """Measure a bundle on this device with that server, once; writes its plan table.
+    """Measure a bundle on this device with that server, once.
 
-    Runs every plan for real: heads here, tails there, the input pipeline over a ladder of image
-    sizes, and the link. Until it is done the old table, if any, stays in force.
+    Runs every plan for real: heads here, tails there, the input pipeline over
+    a ladder of image sizes, and the link. Until it is done the old table, if
+    any, stays in force.
 
     Example: isthmus profile app.isthmus --server http://edge:8000
     """

@@ -44,7 +44,7 @@ def command(
     from isthmus.loading.repository import add_model
     from isthmus.loading.saving import check_model, save_model
     from isthmus.loading.split import split_model
-    from isthmus.types.cut import tail_name
+    from isthmus.types.unit import tail_name
 
     graph = load_graph(file)
     split = split_model(read_model(file), graph, tensors)

@@ -27,8 +27,9 @@ from isthmus.loading.repository import RepositoryModel, scan_repository
 from isthmus.loading.split import split_model
 from isthmus.runtime.clock import now_s
 from isthmus.runtime.session import Session
-from isthmus.types.cut import Cut, tail_name
+from isthmus.types.cut import Cut
 from isthmus.types.progress import SILENT, Progress
+from isthmus.types.unit import image_name, tail_name
 from isthmus.types.variant import InputPipeline
 
 __all__ = ["Residency"]
@@ -206,7 +207,7 @@ class Residency:
                     f"its inputs are {specs}"
                 )
             door = ImageDoor(session.inputs[0].name, pipeline)
-            added.append(Unit(f"{name}.image", *shared, door, session, load_s, grown_bytes))
+            added.append(Unit(image_name(name), *shared, door, session, load_s, grown_bytes))
         for new in added:
             if new.name in self._units or (new is not unit and new.name in self._models):
                 raise RepositoryError(f"two models would answer as {new.name!r}; rename one")

@@ -19,12 +19,10 @@ from isthmus.runtime.protocol import bytes_element, bytes_payload
 from isthmus.runtime.session import Session
 from isthmus.types.codec import Payload
 from isthmus.types.graph import TensorSpec
+from isthmus.types.unit import IMAGE_INPUT
 from isthmus.types.variant import InputPipeline
 
-__all__ = ["IMAGE_INPUT", "Door", "ImageDoor", "TensorDoor", "Unit", "WireSpec"]
-
-IMAGE_INPUT = "image"
-"""Name of the one input of a photograph door."""
+__all__ = ["Door", "ImageDoor", "TensorDoor", "Unit", "WireSpec"]
 
 _SAMPLE_SIZE_PX = (1280, 960)  # of the made-up photograph that a door is measured with
 

@@ -17,6 +17,7 @@ import numpy as np
 from isthmus.errors import BadReplyError, CodecError, NoPlanError, ProtocolError
 from isthmus.runtime import codecs, image, protocol
 from isthmus.runtime.clock import FULL_PACE, Pace, now_s
+from isthmus.types.unit import IMAGE_INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
     from isthmus.types.plan import PlanRow
     from isthmus.types.variant import InputPipeline, Variant
 
-__all__ = ["IMAGE_SUFFIX", "JPEG_QUALITY", "Job", "PlanRunner", "Run", "StageTimes"]
-
-IMAGE_SUFFIX = ".image"
-"""What a server appends to a model's name for the entry that takes a photograph as a file."""
+__all__ = ["JPEG_QUALITY", "Job", "PlanRunner", "Run", "StageTimes"]
 
 JPEG_QUALITY = 90
 
@@ -251,7 +249,7 @@ class PlanRunner:
 
 
 def _image_tensor(payload: Payload) -> protocol.WireTensor:
-    return protocol.WireTensor("image", payload)
+    return protocol.WireTensor(IMAGE_INPUT, payload)
 
 
 def _outputs(exchange: Exchange) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from isthmus.errors import CutError
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["Cut", "device_layers", "tail_name"]
+__all__ = ["Cut", "device_layers"]
 
 _ID_LENGTH = 12
 
@@ -45,16 +45,6 @@ class Cut:
         """
         text = "\n".join((self.graph_sha256, *self.tensors))
         return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
-
-
-def tail_name(model: str, cut_id: str) -> str:
-    """Return the name under which a server offers the tail of ``model`` behind a cut.
-
-    Examples:
-        >>> tail_name("mobilenet-v2", "0123456789ab")
-        'mobilenet-v2.tail-0123456789ab'
-    """
-    return f"{model}.tail-{cut_id}"
 
 
 def device_layers(graph: ModelGraph, tensors: Iterable[str]) -> frozenset[int]:
