@@ -17,6 +17,7 @@ from isthmus.types.plan import FAMILIES, STAGES, PlanRow, Rules
 COLUMNS = columns_for([256])
 FAST, SLOW = Link(1e8, 1e8, 0.001), Link(1e4, 1e4, 0.1)
 PHOTO = ImageFacts("jpeg", 640, 480, 100_000)
+FASTEST = Rules("least_latency")
 
 
 def entry(family, head_s, server_s=0.0, sent=0.0, *, name="net", unit=None, **figures):
@@ -42,10 +43,31 @@ TABLE = table_of(
 
 
 def test_it_offloads_on_a_fast_link_and_stays_on_a_slow_one():
+    busy, absent = {"server_slowdown": 100.0}, {"is_server_available": False}
+    assert decide(TABLE, Conditions(FAST, PHOTO), FASTEST).row.family == "file"
+    assert decide(TABLE, Conditions(SLOW, PHOTO), FASTEST).row.variant == "small"
+    assert decide(TABLE, Conditions(FAST, PHOTO, **busy), FASTEST).row.family == "local"
+    assert decide(TABLE, Conditions(FAST, PHOTO, **absent), FASTEST).index == 3
+
+
+def test_by_default_it_takes_the_most_accurate_network_by_its_fastest_plan():
     assert decide(TABLE, Conditions(FAST, PHOTO)).row.family == "file"
-    assert decide(TABLE, Conditions(SLOW, PHOTO)).row.variant == "small"
-    assert decide(TABLE, Conditions(FAST, PHOTO, server_slowdown=100.0)).row.family == "local"
-    assert decide(TABLE, Conditions(FAST, PHOTO, is_server_available=False)).index == 3
+    assert decide(TABLE, Conditions(SLOW, PHOTO)).index == 0  # not the small one, though faster
+    assert decide(TABLE, Conditions(SLOW, PHOTO, is_server_available=False)).index == 0
+    plan = decide(TABLE, Conditions(SLOW, PHOTO), Rules(families=frozenset({"file", "split"})))
+    assert (plan.index, plan.slack_s) == (1, math.inf)
+
+
+def test_most_accurate_passes_over_what_is_never_ready():
+    table = table_of(
+        entry("file", 0.0, 0.02, 500.0, accuracy=0.8),
+        entry("local", 0.1, accuracy=0.7),
+        entry("local", 0.2, accuracy=0.7),
+        entry("local", 0.01, accuracy=0.6),
+    )
+    never = {"net.file": math.inf}
+    assert decide(table, Conditions(FAST)).index == 0
+    assert decide(table, Conditions(FAST, unit_ready_s=never)).index == 1
 
 
 def test_figures_of_a_plan_by_hand():
@@ -81,7 +103,7 @@ def test_waiting_overlaps_with_the_head_and_the_upload():
     assert decide(split, conditions).stages_s["wait"] == 0
     later = dataclasses.replace(conditions, unit_ready_s={"net.split": 1.0, "other": 9.0})
     assert decide(split, later).latency_s == pytest.approx(1.0 + 0.01 + 0.0005 + 1e-5)
-    assert decide(TABLE, later).row.family != "split"
+    assert decide(TABLE, later, FASTEST).row.family != "split"
 
 
 def test_a_local_row_does_not_wait():
@@ -136,9 +158,10 @@ def test_ties_go_to_less_latency_then_fewer_bytes_then_the_earlier_row():
         entry("split", 0.75, 0.5, 10.0, accuracy=0.5, unit="d"),
     ]
     assert decide(table_of(*rows), Conditions(link)).index == 1
+    assert decide(table_of(*rows), Conditions(link), FASTEST).index == 1
     rules = Rules("most_accurate", deadline_s=2.0)
     assert decide(table_of(*rows), Conditions(link), rules).index == 1
-    file = entry("file", 0.25, 0.5, 0.0)
+    file = entry("file", 0.25, 0.5, 0.0, accuracy=0.5)
     assert decide(table_of(file, rows[0]), Conditions(link, PHOTO)).index == 1
     assert decide(table_of(file, rows[0]), Conditions(link)).index == 0
 
@@ -159,7 +182,7 @@ def test_rules_exclude_rows(rules, allowed):
         conditions = Conditions(link, PHOTO, device_slowdown=10.0 ** rng.uniform(-1, 1))
         plan = decide(TABLE, conditions, rules)
         assert plan.index in allowed
-        others = [decide(TABLE, conditions, Rules()).latency_s]
+        others = [decide(TABLE, conditions, FASTEST).latency_s]
         assert plan.latency_s >= min(others)
 
 
@@ -232,13 +255,14 @@ def naive(table, conditions, rules):
         sd = math.sqrt((spread**2).sum() + table.residual_s[p] ** 2 + sent_s**2)
         found.append((p, mean, sd))
     if rules.objective == "most_accurate":
-        fits = [f for f in found if f[1] + SAFETY_SDS * f[2] <= rules.deadline_s]
+        deadline_s = math.inf if rules.deadline_s is None else rules.deadline_s
+        fits = [f for f in found if f[1] + SAFETY_SDS * f[2] <= deadline_s]
         best = max((table.accuracy[f[0]] for f in fits), default=0.0)
         found = [f for f in fits if table.accuracy[f[0]] == best] or found
     return min(found, key=lambda f: f[1])
 
 
-@pytest.mark.parametrize("rules", [Rules(), Rules("most_accurate", deadline_s=0.15)])
+@pytest.mark.parametrize("rules", [FASTEST, Rules(), Rules(deadline_s=0.15)])
 def test_it_is_the_formula_row_by_row_and_one_or_many_is_the_same(rules):
     rng = np.random.default_rng(20)
     for rows in (1, 5, 40):
@@ -255,7 +279,7 @@ def test_it_is_the_formula_row_by_row_and_one_or_many_is_the_same(rules):
             assert plan.slack_s == decisions.slack_s[n]
             assert sum(plan.stages_s.values()) == pytest.approx(plan.latency_s)
             indices.add(index)
-        assert len(indices) >= min(rows, 3)
+        assert len(indices) >= min(rows, 2)
 
 
 def test_many_of_none():

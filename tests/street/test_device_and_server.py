@@ -17,7 +17,7 @@ from isthmus.loading.bundle import open_bundle, save_profile
 from isthmus.types.outcome import Timeline
 from isthmus.types.plan import STAGES
 
-_LITE0 = Rules(variants=frozenset({"efficientnet-lite0"}))
+_LITE0 = Rules("least_latency", variants=frozenset({"efficientnet-lite0"}))
 _FILE_OR_LOCAL = replace(_LITE0, families=frozenset({"file", "local"}))
 
 

@@ -66,8 +66,9 @@ class Device:
         Args:
             bundle: A profiled bundle, or its folder.
             server: Address of the edge server, e.g. ``http://edge:8000``; ``None`` for none.
-            rules: What applies to every request that does not bring its own; by default least
-                latency, everything allowed. Only networks that these rules allow are loaded now.
+            rules: What applies to every request that does not bring its own; by default the most
+                accurate network by its fastest plan, everything allowed. Only networks that these
+                rules allow are loaded now.
             threads: Threads of one inference on the device.
             timeout_s: Longest time to wait for the server's answer to one request; less where a
                 deadline is nearer. Then the best local plan answers.

@@ -77,6 +77,7 @@ class Part:
     def rules(self, method: str) -> Rules:
         """Return the rules that make the device behave like a method."""
         return Rules(
+            objective="least_latency",
             variants=frozenset({self.variant}),
             families=METHODS[method],
             no_pixels_leave=self.no_pixels_leave,

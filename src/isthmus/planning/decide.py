@@ -65,7 +65,7 @@ def decide(table: PlanTable, conditions: Conditions, rules: Rules = _ANY) -> Pla
     Args:
         table: All plans.
         conditions: The instant.
-        rules: What the user asks for; the least latency of all plans by default.
+        rules: What the user asks for; the most accurate of all plans by default.
 
     Returns:
         The plan; its ``stages_s`` add up to ``latency_s``, its ``sent_bytes`` include the
@@ -108,13 +108,14 @@ def decide_many(
     Rows that the rules exclude, remote rows while the server is not available, and rows whose
     unit is never ready do not take part. ``least_latency`` takes the least mean latency;
     ``most_accurate`` takes the greatest accuracy among the rows whose mean plus ``SAFETY_SDS``
-    standard deviations is within the deadline, or the least mean latency if there is none. Ties
-    go to the lower latency, then to fewer bytes, then to the earlier row.
+    standard deviations is within the deadline (without a deadline: among all rows), or the least
+    mean latency if there is none. Ties go to the lower latency, then to fewer bytes, then to the
+    earlier row.
 
     Args:
         table: All plans, ``P`` of them.
         conditions: ``N`` instants.
-        rules: What the user asks for; the least latency of all plans by default.
+        rules: What the user asks for; the most accurate of all plans by default.
 
     Returns:
         One entry for each instant, in their order.
@@ -216,15 +217,18 @@ def _decide(
         wait_s = np.maximum(np.where(allowed, ready_s, 0.0) - arrival_s, 0.0)
         mean += wait_s * ready.wait_weight
     cost = np.where(allowed, mean, math.inf)
-    if rules.deadline_s is not None and rules.objective == "most_accurate":
+    if rules.objective == "least_latency" or rules.deadline_s is None:
+        if rules.objective == "most_accurate":
+            accuracy = np.where(cost < math.inf, table.accuracy, -1.0)
+            cost[accuracy < accuracy.max(axis=1, keepdims=True)] = math.inf
+        index, latency_s = _first_least(table, ready, conditions, cost)
+        latency_sd_s = _spread_s(table, ready, conditions, matrices, index)[:, 0]
+    else:
         sd_s = _spread_s(table, ready, conditions, matrices, None)
         accuracy = np.where(cost + SAFETY_SDS * sd_s <= rules.deadline_s, table.accuracy, -1.0)
         cost[accuracy < accuracy.max(axis=1, keepdims=True)] = math.inf
         index, latency_s = _first_least(table, ready, conditions, cost)
         latency_sd_s = sd_s[np.arange(len(index)), index]
-    else:
-        index, latency_s = _first_least(table, ready, conditions, cost)
-        latency_sd_s = _spread_s(table, ready, conditions, matrices, index)[:, 0]
     if not np.isfinite(latency_s + latency_sd_s).all():
         has_plan = np.broadcast_to(allowed.any(axis=1), len(conditions))
         _refuse(table, ready, conditions, rules, has_plan)

@@ -128,10 +128,9 @@ class Rules:
     """What the user asks of a decision.
 
     Attributes:
-        objective: ``least_latency``, or ``most_accurate`` among the plans whose mean plus 1.64
-            standard deviations is within the deadline.
-        deadline_s: Seconds from the request to the answer; ``None`` for none. Needed by
-            ``most_accurate``.
+        objective: ``most_accurate`` among the plans whose mean plus 1.64 standard deviations is
+            within the deadline (without one: among all plans), or ``least_latency``.
+        deadline_s: Seconds from the request to the answer; ``None`` for none.
         variants: Networks that may be used; ``None`` for all.
         families: Families of plans that may be used; ``None`` for all.
         no_pixels_leave: Whether plans that send the photograph, or anything computed from it
@@ -139,7 +138,7 @@ class Rules:
             inside can be inverted too.
     """
 
-    objective: Literal["least_latency", "most_accurate"] = "least_latency"
+    objective: Literal["least_latency", "most_accurate"] = "most_accurate"
     deadline_s: float | None = None
     variants: frozenset[str] | None = None
     families: frozenset[Family] | None = None
@@ -152,8 +151,6 @@ class Rules:
             math.isfinite(self.deadline_s) and self.deadline_s > 0
         ):
             raise ValueError(f"deadline_s must be a positive number, got {self.deadline_s}")
-        if self.objective == "most_accurate" and self.deadline_s is None:
-            raise ValueError("most_accurate needs a deadline")
         unknown = (self.families or frozenset()) - frozenset(FAMILIES)
         if unknown:
             raise ValueError(f"unknown families {sorted(unknown)}, known are {FAMILIES}")

@@ -1,0 +1,26 @@
+import math
+
+import pytest
+
+from isthmus.types.plan import Rules
+
+
+def test_the_most_accurate_is_asked_for_by_default_with_a_deadline_or_without():
+    assert Rules().objective == Rules(deadline_s=0.1).objective == "most_accurate"
+    assert Rules().deadline_s is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"objective": "cheapest"}, "least_latency or most_accurate"),
+        ({"deadline_s": 0.0}, "deadline_s must be a positive number, got 0.0"),
+        ({"deadline_s": -1.0}, "deadline_s"),
+        ({"deadline_s": math.inf}, "deadline_s"),
+        ({"deadline_s": math.nan}, "deadline_s"),
+        ({"families": frozenset({"local", "cloud"})}, r"unknown families \['cloud'\]"),
+    ],
+)
+def test_rules_that_mean_nothing_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Rules(**wrong)
