@@ -38,6 +38,13 @@ def command(
     no_pixels_leave: Annotated[
         bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
     ] = False,
+    fastest: Annotated[
+        bool,
+        typer.Option(
+            "--fastest",
+            help="The least latency, of any network, instead of the most accurate network.",
+        ),
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
     json_target: Annotated[
         str | None,
@@ -56,6 +63,10 @@ def command(
         deadline_s = None if deadline is None else seconds_from_text(deadline)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--deadline") from error
+    if fastest and deadline_s is not None:
+        raise typer.BadParameter(
+            "the fastest plan takes no deadline; choose one of the two", param_hint="--fastest"
+        )
     opened = open_bundle(bundle)
     unknown = sorted(set(variant or ()) - set(opened.variants))
     if unknown:
@@ -63,7 +74,11 @@ def command(
         raise typer.BadParameter(
             f"no {unknown[0]} in {bundle}: it has {known}", param_hint="--variant"
         )
-    rules = Rules(variants=frozenset(variant) if variant else None, no_pixels_leave=no_pixels_leave)
+    rules = Rules(
+        objective="least_latency" if fastest else "most_accurate",
+        variants=frozenset(variant) if variant else None,
+        no_pixels_leave=no_pixels_leave,
+    )
     out = console(stderr=json_target == "-")
     records = []
     with Device(opened, server=server, rules=rules, threads=threads) as device:
