@@ -107,6 +107,18 @@ def test_every_row_costs_time_where_it_works_and_nowhere_else(profiled):
         assert stages == works[row.family], row.label
 
 
+def test_rows_of_one_cut_share_the_times_of_its_head_and_tail(profiled):
+    table = profiled[0].table
+    by_cut = {}
+    for i, row in enumerate(table.rows):
+        if row.family == "split":
+            device, server = coefficients(table, i, "head"), coefficients(table, i, "server")
+            by_cut.setdefault(row.cut_id, []).append((device["device"], server["server"]))
+    assert any(len(found) > 1 for found in by_cut.values())
+    assert all(len(set(found)) == 1 for found in by_cut.values())
+    assert len({found[0] for found in by_cut.values()}) == len(by_cut)
+
+
 def test_predictions_for_its_own_photographs_are_positive_and_plausible(profiled):
     bundle, _, _ = profiled
     from isthmus.runtime.image import read_facts
