@@ -97,6 +97,22 @@ def test_build_refuses_a_folder_without_images(models, tmp_path):
         run(build, models, "-o", tmp_path / "app", "--photographs", tmp_path)
 
 
+def test_build_refuses_what_is_no_folder(models, tmp_path):
+    with pytest.raises(BundleError, match="no folder of images"):
+        run(build, models, "-o", tmp_path / "app", "--photographs", tmp_path / "nothing")
+
+
+def test_a_file_of_a_repository_has_its_folders_name(small_network, photographs, tmp_path):
+    path = tmp_path / "models" / "my-net" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(small_network().SerializeToString())
+    options = ("-o", tmp_path / "app", "--photographs", photographs, "--calibration", photographs)
+    run(build, path, *options, "--cuts", 0)
+    assert list(open_bundle(tmp_path / "app").variants) == ["my-net"]
+    with pytest.raises(BundleError, match="two models are named my-net"):
+        run(build, tmp_path / "models", path, *options)
+
+
 def test_profile_says_what_it_measured_and_what_comes_next(profiled, server):
     path, result = profiled
     table = open_bundle(path).profiled_table()

@@ -85,20 +85,26 @@ def command(
 
 
 def _find_models(paths: list[Path]) -> dict[str, Path]:
+    from isthmus.loading.onnx_file import model_name
     from isthmus.loading.repository import scan_repository
 
     found: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            found |= {model.name: model.path for model in scan_repository(path)}
+            here = {model.name: model.path for model in scan_repository(path)}
         else:
-            found[path.stem] = path
+            here = {model_name(path): path}
+        if twice := sorted(found.keys() & here.keys()):
+            raise BundleError(f"two models are named {twice[0]}: {found[twice[0]]} and {path}")
+        found |= here
     return found
 
 
 def _images(folder: Path | None, zoo_use: str | None) -> list[Path]:
     """Return the images of a folder, or the zoo's for that use."""
     if folder is not None:
+        if not folder.is_dir():
+            raise BundleError(f"{folder} is no folder of images")
         images = sorted(p for p in folder.glob("*") if p.suffix.lower() in _IMAGES)
         if not images:
             raise BundleError(f"{folder} holds no image ({', '.join(_IMAGES)})")

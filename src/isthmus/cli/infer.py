@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from isthmus.cli.output import console, write_json
 from isthmus.cli.units import checked_server, milliseconds, seconds_from_text
+from isthmus.errors import ImageError
 
 if TYPE_CHECKING:
     from isthmus.device.client import Device
@@ -53,7 +55,8 @@ def command(
 ) -> None:
     """Classify photographs, each by the plan that suits it now.
 
-    Example: isthmus infer app.isthmus photo.jpg --server http://edge:8000 --deadline 80ms
+    Example: isthmus infer app.isthmus photo.jpg --server http://edge:8000
+    --deadline 80ms
     """
     from isthmus.device.client import Device
     from isthmus.loading.bundle import open_bundle
@@ -83,12 +86,15 @@ def command(
     records = []
     with Device(opened, server=server, rules=rules, threads=threads) as device:
         if server is not None and not device.is_server_available:
-            out.print(f"{server} does not answer: everything runs here", style="yellow")
+            out.print(f"{escape(server)} does not answer: everything runs here", style="yellow")
         for path in images:
-            outcome = device.infer(path.read_bytes(), deadline_s=deadline_s)
+            try:
+                outcome = device.infer(path.read_bytes(), deadline_s=deadline_s)
+            except ImageError as error:
+                raise ImageError(f"{path}: {error}") from error
             record = _record(path, outcome, device)
             records.append(record)
-            out.print(_line(record), highlight=False)
+            out.print(_line(record), soft_wrap=True)
     if json_target is not None:
         write_json({"outcomes": records}, json_target)
 
@@ -96,9 +102,10 @@ def command(
 def _record(path: Path, outcome: Outcome, device: Device) -> dict[str, Any]:
     import numpy as np
 
-    logits = next(iter(outcome.outputs.values())).ravel().astype(float)
-    weights = np.exp(logits - logits.max())
-    top = int(np.argmax(logits))
+    answer = next(iter(outcome.outputs.values())).ravel().astype(float)
+    is_distribution = answer.min() >= 0 and abs(answer.sum() - 1) < 1e-3
+    weights = answer if is_distribution else np.exp(answer - answer.max())
+    top = int(np.argmax(answer))
     labels = device.labels(outcome.plan.row.variant)
     return {
         "image": str(path),
@@ -125,11 +132,12 @@ def _line(record: dict[str, Any]) -> str:
         if seconds >= 5e-5
     )
     late = "" if record["deadline_met"] in (None, True) else " [red]late[/red]"
-    why = f"\n    the server failed: {record['error']}" if record["error"] else ""
+    why = f"\n    the server failed: {escape(record['error'])}" if record["error"] else ""
     return (
-        f"[bold]{Path(record['image']).name}[/bold]: [bold]{record['label']}[/bold] "
+        f"[bold]{escape(Path(record['image']).name)}[/bold]: "
+        f"[bold]{escape(record['label'])}[/bold] "
         f"{record['probability']:.2f}  {milliseconds(record['total_s'])}"
         f" (predicted {milliseconds(record['predicted_s'])}){late}\n"
-        f"    {record['source']}: {record['plan']}, {record['sent_bytes']} bytes sent\n"
+        f"    {record['source']}: {escape(record['plan'])}, {record['sent_bytes']} bytes sent\n"
         f"    [dim]{stages}[/dim]{why}"
     )
