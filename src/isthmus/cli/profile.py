@@ -19,7 +19,7 @@ def command(
     server: Annotated[
         str, typer.Option(callback=checked_server, help="The edge server, e.g. http://edge:8000.")
     ],
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each plan.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Timed runs of each plan.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
     json_target: Annotated[
         str | None,

@@ -34,8 +34,8 @@ from isthmus.types.variant import InputPipeline
 
 __all__ = ["ROUNDS", "ProfileReport", "profile_bundle"]
 
-ROUNDS = 7
-"""How often each plan is run; the medians count."""
+ROUNDS = 8
+"""How often each plan is run and timed; the medians count."""
 
 _LADDER_ROUNDS = 3
 _TIMEOUT_S = 60.0
@@ -88,7 +88,7 @@ def profile_bundle(
     Args:
         bundle: What to measure.
         server: Address of the server, e.g. ``http://edge:8000``.
-        rounds: How often each plan is run.
+        rounds: How often each plan is run and timed.
         threads: Threads of one inference here.
         pace: How fast this device works; for the lab's emulated devices.
         notes: JSON values to keep with the profile.
@@ -197,19 +197,26 @@ class _Measuring:
         )
 
     def entries(self, candidates: Sequence[Candidate], inputs: _InputCosts) -> list[PlanEntry]:
-        """Run the candidates of one network in turns, and compile what each costs."""
+        """Run the candidates of one network, and compile what each costs.
+
+        A few runs of one plan follow one another, as they do in use, and the first does not count:
+        plans taking turns throw each other's weights out of the processor's caches, which made
+        heads look up to twice as slow. Two passes, so that one slow moment spoils no plan.
+        """
         self._runner.heads.load(c.row for c in candidates)
         observed: list[list[_Observed]] = [[] for _ in candidates]
         jobs = [Job(data, StageTimes()) for data in self._photographs]
-        self._progress.begin(candidates[0].row.variant, self._rounds + 1)
-        for turn in range(self._rounds + 1):
-            job = jobs[turn % len(jobs)]
+        passes = [count for count in (-(-self._rounds // 2), self._rounds // 2) if count]
+        self._progress.begin(candidates[0].row.variant, len(passes) * len(candidates))
+        for count in passes:
             for candidate, found in zip(candidates, observed, strict=True):
-                times = StageTimes(self._pace)
-                run = self._run(candidate.row, self._prepared(job, candidate, times))
-                if turn:  # the first turn only warms up
-                    found.append(_Observed(times.seconds, run, job.facts.file_bytes))
-            self._progress.advance(f"round {turn} of {self._rounds}")
+                for turn in range(-1, count):
+                    job = jobs[turn % len(jobs)]
+                    times = StageTimes(self._pace)
+                    run = self._run(candidate.row, self._prepared(job, candidate, times))
+                    if turn >= 0:
+                        found.append(_Observed(times.seconds, run, job.facts.file_bytes))
+                self._progress.advance(candidate.row.label)
         constants = _constants(candidates, observed)
         return [
             self._entry(candidate, found, constant, inputs)
