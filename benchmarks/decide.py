@@ -1,9 +1,16 @@
-"""How long a decision takes: `python benchmarks/decide.py`. Prints figures, asserts nothing."""
+"""How long a decision takes: `python benchmarks/decide.py`. Prints figures, asserts nothing.
+
+A program decides once a request, after a network ran or while it slept: by then the processor's
+caches hold something else, and code and data come back from memory. So beside a loop of nothing
+but decisions (`hot`), each decision is timed alone, after something else was done: memory swept,
+a network of the zoo run, or the processor left alone.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,6 +23,10 @@ from isthmus.types.plan import FAMILIES, PlanRow, PlanTable, Rules
 
 SEED = 20260728
 TARGETS = (224, 240, 256, 320, 384)
+NETWORK = "efficientnet-lite0"
+SWEPT_BYTES = 32 * 2**20
+SLEEP_S = 0.020
+RULES = (Rules("least_latency"), Rules(), Rules(deadline_s=0.1))
 
 
 def random_table(rows: int, rng: np.random.Generator) -> PlanTable:
@@ -48,32 +59,118 @@ def random_conditions(count: int, rng: np.random.Generator) -> list[Conditions]:
     ]
 
 
-def main() -> None:
-    """Print p50 and p99 of one decision, and the mean of a batched one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, default=5000)
-    count = parser.parse_args().decisions
+def nothing() -> None:
+    """Leave the caches as they are."""
+
+
+def sweeping() -> Callable[[], object]:
+    """Return a function that reads and writes more memory than the caches hold."""
+    memory = np.zeros(SWEPT_BYTES // 8)
+    return lambda: np.add(memory, 1.0, out=memory)
+
+
+def sleeping() -> None:
+    """Leave the processor to others, as a program does that waits for a photograph."""
+    time.sleep(SLEEP_S)
+
+
+def inferring() -> Callable[[], object] | None:
+    """Return a function that runs a network of the zoo; None where there is none."""
+    try:
+        import isthmus_zoo
+
+        from isthmus.runtime.session import Session
+
+        session = Session(isthmus_zoo.model_path(NETWORK))
+    except ImportError:
+        return None
+    feeds = {spec.name: np.zeros(spec.shape, np.float32) for spec in session.inputs}
+    return lambda: session.run(feeds)
+
+
+def spent_us(
+    call: Callable[[Conditions], object],
+    conditions: list[Conditions],
+    before_each: Callable[[], object],
+) -> tuple[float, float]:
+    """Return the median and the 99th percentile of single calls, microseconds."""
+    spent = np.empty(len(conditions))
+    call(conditions[0])
+    for i, one in enumerate(conditions):
+        before_each()
+        started_ns = time.perf_counter_ns()
+        call(one)
+        spent[i] = (time.perf_counter_ns() - started_ns) / 1e3
+    p50, p99 = np.percentile(spent, (50, 99))
+    return float(p50), float(p99)
+
+
+def anew(one: Conditions) -> Conditions:
+    """Return equal conditions, made as a device makes them for each request."""
+    return Conditions(
+        link=one.link,
+        image=one.image,
+        is_connected=one.is_connected,
+        is_server_available=one.is_server_available,
+        device_slowdown=one.device_slowdown,
+        server_slowdown=one.server_slowdown,
+        device_slowdown_sd=one.device_slowdown_sd,
+        server_slowdown_sd=one.server_slowdown_sd,
+        unit_ready_s=one.unit_ready_s,
+    )
+
+
+def name_of(rules: Rules) -> str:
+    """Return rules in a word or two."""
+    return rules.objective if rules.deadline_s is None else f"in {rules.deadline_s * 1e3:g} ms"
+
+
+def print_hot(count: int) -> None:
+    """Print p50 and p99 of one decision in a loop, and the mean of many at once."""
     rng = np.random.default_rng(SEED)
     conditions = random_conditions(count, rng)
-    print("rows columns objective       p50_us  p99_us  batched_us")
+    print("rows columns rules               p50_us  p99_us many_us")
     for rows in (20, 200, 1000):
         table = random_table(rows, rng)
-        for rules in (Rules(), Rules("most_accurate", deadline_s=0.1)):
-            decide(table, conditions[0], rules)
-            spent = np.empty(count)
-            for i, one in enumerate(conditions):
-                started = time.perf_counter_ns()
-                decide(table, one, rules)
-                spent[i] = (time.perf_counter_ns() - started) / 1e3
-            started = time.perf_counter_ns()
+        for rules in RULES:
+            p50, p99 = spent_us(lambda one: decide(table, one, rules), conditions, nothing)  # noqa: B023
+            started_ns = time.perf_counter_ns()
             for first in range(0, count, 100):
                 decide_many(table, conditions[first : first + 100], rules)
-            batched = (time.perf_counter_ns() - started) / 1e3 / count
-            p50, p99 = np.percentile(spent, (50, 99))
-            print(
-                f"{rows:4d} {len(table.columns):7d} {rules.objective:14s}"
-                f"{p50:8.1f}{p99:8.1f}{batched:12.1f}"
-            )
+            many = (time.perf_counter_ns() - started_ns) / 1e3 / count
+            name = name_of(rules)
+            print(f"{rows:4d} {len(table.columns):7d} {name:18s}{p50:8.1f}{p99:8.1f}{many:8.1f}")
+
+
+def print_cold(count: int) -> None:
+    """Print p50 and p99 of one decision among 20 plans, after something else was done."""
+    rng = np.random.default_rng(SEED)
+    table = random_table(20, rng)
+    conditions = [c for c in random_conditions(3 * count, rng) if not c.unit_ready_s][:count]
+    before = {"hot": nothing, "memory swept": sweeping(), "slept 20 ms": sleeping}
+    network = inferring()
+    if network is None:
+        print(f"(no {NETWORK} here: decisions after an inference are left out)")
+    else:
+        before[f"{NETWORK} run"] = network
+    print(f"{'':42s}{'decide alone':>18s}{'conditions too':>18s}")
+    print(f"{'after':24s}{'rules':18s}" + 2 * "   p50_us   p99_us")
+    for name, before_each in before.items():
+        for rules in RULES:
+            alone = spent_us(lambda one: decide(table, one, rules), conditions, before_each)  # noqa: B023
+            both = spent_us(lambda one: decide(table, anew(one), rules), conditions, before_each)  # noqa: B023
+            figures = "".join(f"{figure:9.1f}" for figure in (*alone, *both))
+            print(f"{name:24s}{name_of(rules):18s}{figures}")
+
+
+def main() -> None:
+    """Print what a decision takes, in a loop and once a request."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--decisions", type=int, default=5000, help="how many of them in a loop")
+    parser.add_argument("--cold", type=int, default=200, help="how many of them one at a time")
+    arguments = parser.parse_args()
+    print_hot(arguments.decisions)
+    print_cold(arguments.cold)
 
 
 if __name__ == "__main__":

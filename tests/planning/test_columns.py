@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isthmus.errors import ConditionsError
-from isthmus.planning.columns import BASES, columns_for, conditions_matrix
+from isthmus.planning.columns import BASES, columns_for, layout_of, numbers_of
 from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link
 
@@ -13,8 +13,20 @@ LINK = Link(1e6, 2e6, 0.02, uplink_sd_ratio=0.1, downlink_sd_ratio=0.2, rtt_sd_s
 JPEG = ImageFacts("jpeg", 4000, 3000, 3_000_000)
 
 
+def matrix_of(columns, conditions):
+    """The columns' values, and beside them how far each base's standard deviation moves them."""
+    sources, targets = layout_of(columns)
+    values, sds, features, largest = numbers_of(conditions, targets)
+    matrix = np.zeros((len(columns), 1 + len(BASES)))
+    for column, (base, feature) in enumerate(sources):
+        matrix[column, 0] = values[base] * features[feature]
+        matrix[column, 1 + base] = sds[base] * features[feature]
+    assert matrix.sum() <= largest * (1 + 1e-12)
+    return matrix
+
+
 def vector(conditions, columns=COLUMNS):
-    return dict(zip(columns, conditions_matrix(columns, conditions)[:, 0].tolist(), strict=True))
+    return dict(zip(columns, matrix_of(columns, conditions)[:, 0].tolist(), strict=True))
 
 
 def test_columns_are_named_once_and_in_order():
@@ -84,12 +96,12 @@ def test_no_image_and_no_connection():
 def test_directions_are_the_derivatives_times_the_standard_deviations():
     sds = {"device_slowdown_sd": 0.3, "server_slowdown_sd": 0.4}
     base = Conditions(LINK, JPEG, is_connected=False, device_slowdown=2.0, **sds)
-    matrix = conditions_matrix(COLUMNS, base)
+    matrix = matrix_of(COLUMNS, base)
     assert matrix.shape == (len(COLUMNS), 1 + len(BASES))
 
     def moved(device=2.0, server=1.0, up=1e-6, down=5e-7, rtt=0.02):
         link = Link(1 / up, 1 / down, rtt)
-        return conditions_matrix(COLUMNS, Conditions(
+        return matrix_of(COLUMNS, Conditions(
             link, JPEG, is_connected=False, device_slowdown=device, server_slowdown=server
         ))[:, 0]  # fmt: skip
 
@@ -109,7 +121,7 @@ def test_directions_are_the_derivatives_times_the_standard_deviations():
 )  # fmt: skip
 def test_unknown_columns_are_named(name):
     with pytest.raises(ValueError, match="unknown column"):
-        conditions_matrix((name,), Conditions(LINK))
+        layout_of([name])
 
 
 def test_order_of_columns_is_free():
@@ -130,7 +142,7 @@ def test_order_of_columns_is_free():
 )
 def test_what_would_overflow_is_refused(conditions):
     with pytest.raises(ConditionsError):
-        conditions_matrix(COLUMNS, conditions)
+        numbers_of(conditions, layout_of(COLUMNS).decode_targets)
 
 
 def test_decode_targets_must_be_positive():

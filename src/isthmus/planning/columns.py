@@ -1,4 +1,4 @@
-"""The conditions as a vector: named columns, their values and their uncertainties.
+"""The conditions as numbers: named columns, their values and their uncertainties.
 
 It does not know any plan, and positions are never stored: columns are looked up by name.
 
@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.errors import ConditionsError
 from isthmus.types.conditions import Conditions
 
-__all__ = ["BASES", "columns_for", "conditions_matrix"]
+__all__ = ["BASES", "Layout", "Numbers", "columns_for", "layout_of", "numbers_of"]
 
 BASES = ("device_slowdown", "server_slowdown", "uplink", "downlink", "rtt")
-"""What is uncertain, in the order of the standard-deviation directions."""
+"""What is uncertain; every column is the product of one of these and a feature."""
 
 _FEATURES = (
     "one", "jpeg_bytes", "jpeg_pixels", "other_bytes", "other_pixels",
@@ -42,19 +38,37 @@ _LINK_COLUMNS = {
 _DECODED = "jpeg_decoded_px."
 
 
-class _Layout(NamedTuple):
-    """Where the columns of one table take their values from, resolved once.
+class Layout(NamedTuple):
+    """Where the columns of a table take their values from.
 
     Attributes:
-        bases: Which number each entry of the matrix is made of, int ``[K, 1 + B]``: the values
-            of ``BASES`` come first, then their standard deviations, then a zero.
-        features: Index into the features by column, int ``[K, 1]``.
+        sources: For each column the position of its base in ``Numbers.values`` and that of its
+            feature in ``Numbers.features``.
         decode_targets: Targets whose decoded pixels follow the fixed features.
     """
 
-    bases: NDArray[np.intp]
-    features: NDArray[np.intp]
+    sources: tuple[tuple[int, int], ...]
     decode_targets: tuple[int, ...]
+
+
+class Numbers(NamedTuple):
+    """What conditions are multiplied with a table as.
+
+    A column is ``values[base] * features[feature]``, and moves by ``sds[base] *
+    features[feature]`` when its base moves by one standard deviation (to first order for rates,
+    whose inverse is what counts). Bases are independent of each other.
+
+    Attributes:
+        values: Of ``BASES``: two slowdowns, seconds per byte up and down, seconds.
+        sds: Their standard deviations, in the same units.
+        features: Those of the input and the connection, none negative.
+        largest: No less than the sum of all columns and of all that they may move; finite.
+    """
+
+    values: tuple[float, ...]
+    sds: tuple[float, ...]
+    features: list[float]
+    largest: float
 
 
 def columns_for(decode_targets: Iterable[int]) -> tuple[str, ...]:
@@ -85,59 +99,48 @@ def columns_for(decode_targets: Iterable[int]) -> tuple[str, ...]:
     return (*sites, *_LINK_COLUMNS)
 
 
-def conditions_matrix(columns: tuple[str, ...], conditions: Conditions) -> NDArray[np.float64]:
-    """Return the conditions as a vector with its covariance's square root beside it.
-
-    Column 0 is the vector ``x``; column ``1 + b`` is how far ``x`` moves when base ``b`` (see
-    ``BASES``) moves by one standard deviation. So the covariance of ``x`` is ``D @ D.T`` with
-    ``D`` the columns from 1 on (to first order for rates, whose inverse is what counts), and one
-    product ``coefficients @ matrix`` gives mean and spread.
+def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbers:
+    """Return the conditions as numbers; plain ones, since a few of them decide a request.
 
     Args:
-        columns: Names, length ``K``.
         conditions: One instant.
-
-    Returns:
-        float64 ``[K, 1 + len(BASES)]``, all finite and none negative.
+        decode_targets: Those of the table's ``Layout``.
 
     Raises:
-        ValueError: If a column's name is not known.
         ConditionsError: If a value would overflow, or the image's facts are impossible.
     """
-    layout = _layout(columns)
     link, image = conditions.link, conditions.image
-    features = [1.0, *[0.0] * 7, 0.0 if conditions.is_connected else 1.0]
+    is_connecting = 0.0 if conditions.is_connected else 1.0
     if image is None:
-        features += [0.0] * len(layout.decode_targets)
+        features = [1.0, *[0.0] * (8 + len(decode_targets))]
+        features[8] = is_connecting
+    elif image.format == "jpeg":
+        size, pixels = float(image.file_bytes), float(image.pixels)
+        beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
+        features = [1.0, size, pixels, 0.0, 0.0, *beyond, size, is_connecting]
+        for target in decode_targets:
+            features.append(float(image.decoded_pixels(target)))
     else:
-        group = 1 if image.format == "jpeg" else 3
-        features[group] = features[7] = image.file_bytes
-        features[group + 1] = image.pixels
-        if image.is_progressive:
-            features[5:7] = features[1:3]
-        features += [
-            image.decoded_pixels(target) if group == 1 else 0.0 for target in layout.decode_targets
-        ]
-    device, server = conditions.device_slowdown, conditions.server_slowdown
-    up, down, rtt = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s, link.rtt_s
-    device_sd, server_sd = conditions.device_slowdown_sd, conditions.server_slowdown_sd
-    up_sd, down_sd = up * link.uplink_sd_ratio, down * link.downlink_sd_ratio
-    largest = sum(features) * (
-        device + server + up + down + rtt + device_sd + server_sd + up_sd + down_sd + link.rtt_sd_s
+        size, pixels = float(image.file_bytes), float(image.pixels)
+        features = [1.0, 0.0, 0.0, size, pixels, 0.0, 0.0, size, is_connecting]
+        features += [0.0] * len(decode_targets)
+    up, down = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s
+    values = (conditions.device_slowdown, conditions.server_slowdown, up, down, link.rtt_s)
+    sds = (
+        conditions.device_slowdown_sd,
+        conditions.server_slowdown_sd,
+        up * link.uplink_sd_ratio,
+        down * link.downlink_sd_ratio,
+        link.rtt_sd_s,
     )
+    largest = sum(features) * (sum(values) + sum(sds))
     if not (math.isfinite(largest) and min(features) >= 0):
         raise ConditionsError(f"these conditions are beyond what can be computed: {conditions}")
-    bases = np.array(
-        (device, server, up, down, rtt, device_sd, server_sd, up_sd, down_sd, link.rtt_sd_s, 0.0)
-    )
-    matrix: NDArray[np.float64] = bases.take(layout.bases)
-    matrix *= np.array(features).take(layout.features)
-    return matrix
+    return Numbers(values, sds, features, largest)
 
 
-@lru_cache(maxsize=64)
-def _layout(columns: tuple[str, ...]) -> _Layout:
-    """Resolve names to bases and features.
+def layout_of(columns: Iterable[str]) -> Layout:
+    """Resolve columns' names to bases and features.
 
     Raises:
         ValueError: If a column's name is not known.
@@ -158,12 +161,10 @@ def _layout(columns: tuple[str, ...]) -> _Layout:
         else:
             raise ValueError(f"unknown column {name!r}")
     targets = sorted({int(feature) for _, feature in sources if isinstance(feature, str)})
-    features = [
-        len(_FEATURES) + targets.index(int(feature)) if isinstance(feature, str) else feature
-        for _, feature in sources
-    ]
-    count = len(BASES)
-    bases = np.full((len(sources), 1 + count), 2 * count)
-    for column, (index, _) in enumerate(sources):
-        bases[column, 0], bases[column, 1 + index] = index, count + index
-    return _Layout(bases, np.array(features, np.intp)[:, None], tuple(targets))
+    return Layout(
+        tuple(
+            (base, len(_FEATURES) + targets.index(int(found)) if isinstance(found, str) else found)
+            for base, found in sources
+        ),
+        tuple(targets),
+    )
