@@ -147,6 +147,13 @@ def test_an_unprofiled_bundle_says_what_to_do(folder):
         open_bundle(folder).profiled_table()
 
 
+@pytest.mark.parametrize("link", [{}, {"uplink_bytes_per_s": 0.0}, {"speed": 3}, None])
+def test_a_profile_without_a_usable_link_says_what_to_do(folder, link):
+    save_profile(folder, made_table(), {"link": link} if link is not None else {})
+    with pytest.raises(BundleError, match="profile the bundle again"):
+        open_bundle(folder).profiled_link()
+
+
 def test_an_unknown_part_is_named(folder):
     with pytest.raises(BundleError, match="'ffff'"):
         open_bundle(folder).head_path("a", "ffff")

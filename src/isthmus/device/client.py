@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -98,7 +99,8 @@ class Device:
         self._runner = PlanRunner(
             self._bundle.variants, self._heads, self._transport, self._predicted_download_s
         )
-        self._link = LinkEstimate.from_link(Link(**self._bundle.profile["link"]))
+        self._link = LinkEstimate.from_link(self._bundle.profiled_link())
+        self._warm_up(rows)
         if self._watch is not None and self._watch.look():
             self._look_at_link()
 
@@ -167,7 +169,8 @@ class Device:
         """
         job = Job(image, StageTimes())
         wanted = rules or self._rules
-        return decide(self._table, self._conditions(job, wanted), wanted)
+        with self._lock:
+            return decide(self._table, self._conditions(job, wanted), wanted)
 
     def _infer(self, image: bytes, rules: Rules) -> Outcome:
         begun_at_s = now_s()
@@ -242,6 +245,14 @@ class Device:
     def _predicted_download_s(self, received_bytes: int) -> float:
         link = self._link.link
         return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
+
+    def _warm_up(self, rows: Sequence[PlanRow]) -> None:
+        """Decode a photograph once: the first one in a process takes several times as long."""
+        job = Job(self._bundle.photographs()[0], StageTimes())
+        for variant in {row.variant for row in rows}:
+            pipeline = self._bundle.variants[variant].pipeline
+            if pipeline is not None:
+                job.pixels(pipeline)
 
     def _look_at_link(self) -> None:
         """Measure the link with the bundle's own photographs; they are nobody's secret."""

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.errors import BundleError
+from isthmus.errors import BundleError, ConditionsError
+from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow, PlanTable
 from isthmus.types.variant import Accuracy, InputPipeline, Variant
 
@@ -107,6 +108,20 @@ class Bundle:
     def photographs(self) -> tuple[bytes, ...]:
         """Read the calibration photographs."""
         return tuple((self.path / name).read_bytes() for name in self.calibration)
+
+    def profiled_link(self) -> Link:
+        """Return the link as it was while profiling.
+
+        Raises:
+            BundleError: If the bundle has not been profiled, or its profile does not say.
+        """
+        self.profiled_table()
+        try:
+            return Link(**self.profile["link"])
+        except (KeyError, TypeError, ConditionsError) as error:
+            raise BundleError(
+                f"{self.path}: the profile has no usable link ({error}); profile the bundle again"
+            ) from error
 
     def profiled_table(self) -> PlanTable:
         """Return the plan table.

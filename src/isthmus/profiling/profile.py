@@ -97,7 +97,10 @@ def profile_bundle(
     Raises:
         RemoteError: If the server fails, or has other networks than the bundle.
         BundleError: If the bundle has no photographs to measure with.
+        ValueError: If ``rounds`` is not positive, or the server's address is malformed.
     """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
     begun_at_s = time.perf_counter()
     if not bundle.calibration:
         raise BundleError(f"{bundle.path} has no calibration photographs: build it again")
