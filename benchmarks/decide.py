@@ -78,7 +78,6 @@ def inferring() -> Callable[[], object] | None:
     """Return a function that runs a network of the zoo; None where there is none."""
     try:
         import isthmus_zoo
-
         from isthmus.runtime.session import Session
 
         session = Session(isthmus_zoo.model_path(NETWORK))

@@ -110,19 +110,17 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
         ConditionsError: If a value would overflow, or the image's facts are impossible.
     """
     link, image = conditions.link, conditions.image
-    is_connecting = 0.0 if conditions.is_connected else 1.0
-    if image is None:
-        features = [1.0, *[0.0] * (8 + len(decode_targets))]
-        features[8] = is_connecting
-    elif image.format == "jpeg":
+    connecting = 0.0 if conditions.is_connected else 1.0
+    size = pixels = 0.0
+    if image is not None:
         size, pixels = float(image.file_bytes), float(image.pixels)
+    if image is not None and image.format == "jpeg":
         beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
-        features = [1.0, size, pixels, 0.0, 0.0, *beyond, size, is_connecting]
+        features = [1.0, size, pixels, 0.0, 0.0, *beyond, size, connecting]
         for target in decode_targets:
             features.append(float(image.decoded_pixels(target)))
     else:
-        size, pixels = float(image.file_bytes), float(image.pixels)
-        features = [1.0, 0.0, 0.0, size, pixels, 0.0, 0.0, size, is_connecting]
+        features = [1.0, 0.0, 0.0, size, pixels, 0.0, 0.0, size, connecting]
         features += [0.0] * len(decode_targets)
     up, down = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s
     values = (conditions.device_slowdown, conditions.server_slowdown, up, down, link.rtt_s)
@@ -134,7 +132,7 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
         link.rtt_sd_s,
     )
     largest = sum(features) * (sum(values) + sum(sds))
-    if not (math.isfinite(largest) and min(features) >= 0):
+    if not (largest < math.inf and size >= 0 and pixels >= 0):
         raise ConditionsError(f"these conditions are beyond what can be computed: {conditions}")
     return Numbers(values, sds, features, largest)
 

@@ -20,11 +20,10 @@ once (``_View``), one product predicts them all, and the rest is plain numbers o
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import mul
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,7 +204,8 @@ class _View(NamedTuple):
 
 
 _Restriction = tuple[frozenset[str] | None, frozenset[str] | None, bool, bool, bool, frozenset[str]]
-_views: WeakKeyDictionary[PlanTable, dict[_Restriction, _View]] = WeakKeyDictionary()
+_views: dict[int, dict[_Restriction, _View]] = {}
+"""Views by the identity of their table, as long as it lives."""
 
 
 def _view(table: PlanTable, conditions: Conditions, rules: Rules) -> _View:
@@ -227,9 +227,10 @@ def _view(table: PlanTable, conditions: Conditions, rules: Rules) -> _View:
         conditions.is_server_available,
         never,
     )
-    views = _views.get(table)
+    views = _views.get(id(table))
     if views is None:
-        views = _views[table] = {}
+        views = _views[id(table)] = {}
+        weakref.finalize(table, _views.pop, id(table)).atexit = False
     found = views.get(key)
     if found is None:
         found = _lay_out(table, _allowed(table, conditions, rules, never), is_best_only=key[3])
@@ -405,4 +406,8 @@ def _spread_s(candidate: _Candidate, numbers: Numbers) -> float:
     for _, base, feature, seconds in candidate.terms:
         moved[base] += seconds * features[feature]
     sent_s = numbers.values[_UPLINK] * candidate.sent_bytes_sd
-    return math.hypot(candidate.residual_s, sent_s, *map(mul, moved, numbers.sds))
+    variance = candidate.residual_s * candidate.residual_s + sent_s * sent_s
+    for base, sd in enumerate(numbers.sds):
+        moved_s = moved[base] * sd
+        variance += moved_s * moved_s
+    return math.sqrt(variance)

@@ -22,10 +22,10 @@ def dct_scale(width: int, height: int, shorter_side_px: int) -> int:
         (8, 1)
     """
     room = min(width, height) // max(shorter_side_px, 1)
-    return next((scale for scale in (8, 4, 2) if room >= scale), 1)
+    return 8 if room >= 8 else 4 if room >= 4 else 2 if room >= 2 else 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """What an image's header tells without decoding it.
 
@@ -57,10 +57,10 @@ class ImageFacts:
         if self.format != "jpeg":
             return self.pixels
         scale = dct_scale(self.width, self.height, shorter_side_px)
-        return math.ceil(self.width / scale) * math.ceil(self.height / scale)
+        return -(-self.width // scale) * -(-self.height // scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """All that a decision depends on, at one instant.
 
@@ -88,14 +88,18 @@ class Conditions:
     server_slowdown_sd: float = 0.0
     unit_ready_s: Mapping[str, float] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for name in ("device_slowdown", "server_slowdown"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConditionsError(f"{name} must be a positive number, got {value}")
-        for name in ("device_slowdown_sd", "server_slowdown_sd"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConditionsError(f"{name} must be zero or a positive number, got {value}")
-        if any(not value >= 0 for value in self.unit_ready_s.values()):
+    def __post_init__(self) -> None:  # once a request, so no loop where nothing is wrong
+        if not (0 < self.device_slowdown < math.inf and 0 < self.server_slowdown < math.inf):
+            raise ConditionsError(
+                "device_slowdown and server_slowdown must be a positive number, got "
+                f"{self.device_slowdown} and {self.server_slowdown}"
+            )
+        if not (
+            0 <= self.device_slowdown_sd < math.inf and 0 <= self.server_slowdown_sd < math.inf
+        ):
+            raise ConditionsError(
+                "device_slowdown_sd and server_slowdown_sd must be zero or a positive number, got "
+                f"{self.device_slowdown_sd} and {self.server_slowdown_sd}"
+            )
+        if self.unit_ready_s and not all(value >= 0 for value in self.unit_ready_s.values()):
             raise ConditionsError("unit_ready_s must be zero or positive for every unit")

@@ -156,7 +156,7 @@ class Rules:
             raise ValueError(f"unknown families {sorted(unknown)}, known are {FAMILIES}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One row of a plan table, decided.
 
