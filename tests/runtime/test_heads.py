@@ -30,7 +30,7 @@ def test_a_head_is_loaded_once(heads, asked):
     assert asked == [("small", "")]
 
 
-def test_a_new_head_has_been_run_once(heads, monkeypatch):
+def test_a_new_head_has_been_warmed_up(heads, monkeypatch):
     from isthmus.runtime.session import Session
 
     runs = []
@@ -38,7 +38,7 @@ def test_a_new_head_has_been_run_once(heads, monkeypatch):
     monkeypatch.setattr(Session, "run", lambda self, feeds: runs.append(self) or run(self, feeds))
     session = heads.session("small")
     heads.session("small")
-    assert runs == [session]
+    assert runs == [session, session]
 
 
 def test_load_takes_what_the_rows_need_on_the_device_and_no_more(heads, asked):

@@ -15,6 +15,8 @@ from isthmus.types.plan import PlanRow
 
 __all__ = ["Heads"]
 
+_WARM_UP_RUNS = 2  # in the first a session sizes its memory, in the second it takes it
+
 
 class Heads:
     """The device's parts of its networks, as sessions."""
@@ -32,7 +34,7 @@ class Heads:
         self._sessions: dict[tuple[str, str], Session] = {}
 
     def session(self, variant: str, cut_id: str = "") -> Session:
-        """Return the session of a head; loaded and run once if it was not yet.
+        """Return the session of a head; loaded and warmed up if it was not yet.
 
         Args:
             variant: The network's name.
@@ -44,7 +46,9 @@ class Heads:
         key = (variant, cut_id)
         if key not in self._sessions:
             session = Session(self._path_of(variant, cut_id), threads=self._threads)
-            session.run({spec.name: np.zeros(spec.shape, spec.dtype) for spec in session.inputs})
+            zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in session.inputs}
+            for _ in range(_WARM_UP_RUNS):
+                session.run(zeros)
             self._sessions[key] = session
         return self._sessions[key]
 
