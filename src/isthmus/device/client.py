@@ -99,7 +99,7 @@ class Device:
         self._runner = PlanRunner(
             self._bundle.variants, self._heads, self._transport, self._predicted_download_s
         )
-        self._link = LinkEstimate.from_link(self._bundle.profiled_link())
+        self._believe(LinkEstimate.from_link(self._bundle.profiled_link()))
         self._warm_up(rows)
         if self._watch is not None and self._watch.look():
             self._look_at_link()
@@ -129,7 +129,7 @@ class Device:
     @property
     def link(self) -> Link:
         """The link as it is estimated now."""
-        return self._link.link
+        return self._link
 
     @property
     def is_server_available(self) -> bool:
@@ -221,9 +221,9 @@ class Device:
 
     def _conditions(self, job: Job, rules: Rules) -> Conditions:
         if self._watch is None or self._transport is None:
-            return Conditions(self._link.link, job.facts, is_server_available=False)
+            return Conditions(self._link, job.facts, is_server_available=False)
         return Conditions(
-            link=self._link.link,
+            link=self._link,
             image=job.facts,
             is_connected=self._transport.is_connected,
             # A server that failed is left alone only where there is something else to do.
@@ -231,20 +231,23 @@ class Device:
             unit_ready_s=self._watch.unit_ready_s,
         )
 
+    def _believe(self, estimate: LinkEstimate) -> None:
+        self._estimate = estimate
+        self._link = estimate.link  # made here and not while the next request waits for a decision
+
     def _learn(self, run: Run) -> None:
-        self._link = self._link.observe(run.sent_bytes, run.received_bytes, run.network_s)
+        self._believe(self._estimate.observe(run.sent_bytes, run.received_bytes, run.network_s))
 
     def _learn_from(self, failure: RemoteError, plan: Plan, rules: Rules) -> None:
         if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
             sent_bytes = round(plan.sent_bytes)
-            least_s = max(self._patience_s(plan, rules), self._link.predicted_s(sent_bytes, 0))
-            self._link = self._link.observe(sent_bytes, 0, least_s)
+            least_s = max(self._patience_s(plan, rules), self._estimate.predicted_s(sent_bytes, 0))
+            self._believe(self._estimate.observe(sent_bytes, 0, least_s))
         if self._watch is not None:
             self._watch.report(failure, plan.row.unit)
 
     def _predicted_download_s(self, received_bytes: int) -> float:
-        link = self._link.link
-        return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
+        return self._link.rtt_s / 2 + received_bytes / self._link.downlink_bytes_per_s
 
     def _warm_up(self, rows: Sequence[PlanRow]) -> None:
         """Decode a photograph once: the first one in a process takes several times as long."""
@@ -259,7 +262,7 @@ class Device:
         whole = _rows_of(self._table, Rules(variants=self._rules.variants, families=_FILE))
         if whole:
             with contextlib.suppress(RemoteError):  # the first request will find out
-                self._link = probe_link(self._runner, whole[0], self._bundle.photographs())
+                self._believe(probe_link(self._runner, whole[0], self._bundle.photographs()))
 
 
 def _rows_of(table: PlanTable, rules: Rules) -> tuple[PlanRow, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
-import selectors
+import select
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +29,6 @@ __all__ = ["Exchange", "HttpTransport", "Transport"]
 
 _REPLY_CHUNK_BYTES = 1 << 16
 _ERROR_TEXT_LENGTH = 500
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # poll: any descriptor
 
 
 @dataclass(frozen=True)
@@ -171,9 +170,7 @@ class HttpTransport:
             return False
         # An idle connection has nothing to read: if it has, it is the server's farewell.
         try:
-            with _Selector() as selector:
-                selector.register(sock, selectors.EVENT_READ)
-                return not selector.select(0)
+            return not _has_something_to_read(sock)
         except (ValueError, OSError):  # closed meanwhile
             return False
 
@@ -248,6 +245,20 @@ class HttpTransport:
             raise ServerUnreachableError(f"{self._address}: {reason}") from error
         except http.client.HTTPException as error:
             raise BadReplyError(f"{self._address} does not speak HTTP: {error!r}") from error
+
+
+def _has_something_to_read(sock: socket.socket) -> bool:
+    """Return at once whether reading would not block; asked before each decision, so kept short.
+
+    Raises:
+        OSError: If the socket is broken.
+        ValueError: If it is closed.
+    """
+    if not hasattr(select, "poll"):
+        return bool(select.select([sock], [], [], 0)[0])
+    poller = select.poll()  # unlike select, for any descriptor's number
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _error_text(reply: bytes) -> str:
