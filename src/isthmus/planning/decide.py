@@ -382,17 +382,19 @@ def _most_accurate(
     """Return the first of the most accurate candidates in time; if none is, of all.
 
     Candidates come by falling accuracy, so few spreads are needed: only of those whose mean is
-    within the deadline, and none below the first accuracy that fits.
+    within the deadline, none below the first accuracy that fits, none slower than what fits.
     """
     fitting: list[int] = []
+    limit_s = deadline_s
     for position, latency_s in enumerate(latencies_s):
-        if latency_s > deadline_s:
+        if latency_s > limit_s:
             continue
         found = view.candidates[position]
         if fitting and found.accuracy < view.candidates[fitting[0]].accuracy:
             break
         if latency_s + SAFETY_SDS * _spread_s(found, numbers) <= deadline_s:
             fitting.append(position)
+            limit_s = latency_s
     if not fitting:
         return _first_least(view.candidates, latencies_s, file_bytes)
     candidates = [view.candidates[position] for position in fitting]
