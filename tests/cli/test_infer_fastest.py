@@ -1,0 +1,39 @@
+import pytest
+
+from isthmus.cli import infer
+from isthmus.device import client
+from isthmus.loading import bundle
+from isthmus.types.plan import Rules
+
+
+class Opened:
+    """A bundle of nothing, and a device that has no photograph to look at."""
+
+    variants: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("fastest", "objective"), [(False, "most_accurate"), (True, "least_latency")]
+)
+def test_least_latency_is_asked_for_by_name(monkeypatch, tmp_path, fastest, objective):
+    asked = []
+
+    class Device:
+        def __init__(self, opened, *, server, rules, threads):
+            asked.append(rules)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(bundle, "open_bundle", lambda _: Opened())
+    monkeypatch.setattr(client, "Device", Device)
+    infer.command(tmp_path, [], fastest=fastest)
+    assert asked == [Rules(objective)]
+
+
+def test_the_fastest_plan_takes_no_deadline(tmp_path):
+    with pytest.raises(infer.typer.BadParameter, match="takes no deadline"):
+        infer.command(tmp_path, [], deadline="80ms", fastest=True)
