@@ -152,8 +152,10 @@ def test_the_connection_is_reused(serve, connect):
     server = serve(forever(OK))
     transport = connect(server.url)
     assert not transport.is_connected
+    assert not transport.was_connected
     first = transport.exchange("GET", "a", timeout_s=LONG_S)
     assert transport.is_connected
+    assert transport.was_connected
     second = transport.exchange("GET", "b", timeout_s=LONG_S)
     assert (first.connect_s > 0, second.connect_s) == (True, 0.0)
     assert len(server.received) == 1
@@ -207,6 +209,7 @@ def test_what_arrives_unasked_ends_the_connection(serve, connect):
     transport = connect(serve(tired).url)
     transport.exchange("GET", "a", timeout_s=LONG_S)
     assert transport.is_connected
+    assert transport.was_connected
     is_idle.set()
     wait_until(lambda: not transport.is_connected)
 

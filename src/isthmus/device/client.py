@@ -225,7 +225,7 @@ class Device:
         return Conditions(
             link=self._link,
             image=job.facts,
-            is_connected=self._transport.is_connected,
+            is_connected=self._transport.was_connected,
             # A server that failed is left alone only where there is something else to do.
             is_server_available=self._watch.is_available or not _allow_local(rules),
             unit_ready_s=self._watch.unit_ready_s,

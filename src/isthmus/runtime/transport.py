@@ -163,6 +163,11 @@ class HttpTransport:
         self._connection = _Connection(host, port)
 
     @property
+    def was_connected(self) -> bool:
+        """Whether a connection was open after the last exchange; costs no system call."""
+        return self._connection.sock is not None
+
+    @property
     def is_connected(self) -> bool:
         """Whether a connection is open and the server has not closed it meanwhile."""
         sock = self._connection.sock
