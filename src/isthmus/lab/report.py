@@ -183,5 +183,8 @@ def draw(figures: Mapping[str, Any], target: Path) -> None:
         fontsize=9,
         color="#666666",
     )
-    figure.savefig(target, dpi=150)
+    metadata = (
+        {"Date": None} if target.suffix == ".svg" else None
+    )  # the same figures, the same file
+    figure.savefig(target, dpi=150, metadata=metadata)
     plt.close(figure)
