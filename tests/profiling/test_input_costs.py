@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from isthmus.planning.columns import columns_for, conditions_matrix
+from isthmus.planning.columns import columns_for, layout_of, numbers_of
 from isthmus.profiling.input_costs import Sample, decode_terms, resize_terms
 from isthmus.types.conditions import Conditions, ImageFacts, dct_scale
 from isthmus.types.link import Link
@@ -42,8 +42,13 @@ def site(request):
 def predicted(terms, facts, targets):
     """What the table's columns make of the terms."""
     columns = columns_for(targets)
-    x = conditions_matrix(columns, Conditions(Link(1e6, 1e6, 0.01), facts))[:, 0]
-    return sum(value * x[columns.index(name)] for name, value in terms.items())
+    layout = layout_of(columns)
+    numbers = numbers_of(Conditions(Link(1e6, 1e6, 0.01), facts), layout.decode_targets)
+    x = {
+        name: numbers.values[base] * numbers.features[feature]
+        for name, (base, feature) in zip(columns, layout.sources, strict=True)
+    }
+    return sum(value * x[name] for name, value in terms.items())
 
 
 def test_planted_costs_of_decoding_are_recovered(site):
