@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.planning.partition import PartitionProblem, brute_force, min_cut
+from isthmus.planning.brute_force import brute_force
+from isthmus.planning.min_cut import min_cut
+from isthmus.planning.partition import PartitionProblem
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 
 FLOAT_RATIO = 1e-12

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.planning.partition import PartitionProblem, brute_force, cut_vertices
+from isthmus.planning.brute_force import brute_force
+from isthmus.planning.partition import PartitionProblem, cut_vertices
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import CutError
-from isthmus.planning.partition import PartitionProblem, cut_vertices, min_cut
+from isthmus.planning.min_cut import min_cut
+from isthmus.planning.partition import PartitionProblem, cut_vertices
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph
 

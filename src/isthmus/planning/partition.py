@@ -1,28 +1,30 @@
-"""Cut a network in two at the least cost, exactly. It does not know where costs come from.
+"""The problem of cutting a network in two, and what a solution costs. It solves nothing.
 
 An executable partition is a set of layers for the device that is closed downwards: with a layer,
-all layers that it reads from. ``min_cut`` and ``brute_force`` solve the same problem behind the
-same signature.
+all layers that it reads from. Solvers have a module each, and share one signature.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["Partition", "PartitionProblem", "brute_force", "cut_vertices", "min_cut"]
-
-_BRUTE_FORCE_LAYERS = 20
-_CAPACITY_LIMIT = 2**30
-_ROUNDS = 4
+__all__ = [
+    "Partition",
+    "PartitionProblem",
+    "StageCosts",
+    "bottleneck_of",
+    "crossing_tensors",
+    "cut_vertices",
+    "partition_of",
+    "stage_costs",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,8 @@ class Partition:
         tensors: Frontier tensors, sorted: what the server's layers read of the device's; empty
             if all layers run on the device.
         device_layers: Indices of the device's layers.
-        cost_s: Its cost in float64, message and returns included, seconds.
+        cost_s: Its cost in float64, seconds: latency, or the bottleneck if the solver is one for
+            streams; message and returns included.
         error_s: The optimum is not less than ``cost_s - error_s``; 0 if the solver is exact.
     """
 
@@ -88,73 +91,92 @@ class Partition:
     error_s: float = 0.0
 
 
-def min_cut(problem: PartitionProblem) -> Partition:
-    """Return a partition of least cost, by one or a few maximum flows.
+@dataclass(frozen=True)
+class StageCosts:
+    """What a partition costs each of the three that work for it, seconds.
 
-    The source side of the cut is the device. A layer costs an arc from the source (cut if it is
-    on the server) and one to the sink (cut if it is on the device). A tensor is an auxiliary
-    vertex, so that it is paid once. Infinite arcs run against the data flow: without them a
-    layer on the device could read from the server for nothing.
-
-    ``message_s`` is not in the network. If the least cut leaves all layers on the device, no
-    other can be better with the message; otherwise it is the best of those that cross, and is
-    compared with all layers on the device, which wins ties.
-
-    SciPy's flow is int32, so capacities are scaled to integers whose sum is below 2^30, and
-    infinity is that sum plus one. No arc dearer than a known solution can be in a better cut, so
-    capacities are clipped there first, and again while the solution found is far below. The
-    cut is then costed in float64. Rounding can miss the optimum by ``Partition.error_s``: one
-    integer unit for each arc.
-
-    Complexity: O(V^2 E) in theory (Dinic), about linear on networks.
-
-    References:
-        Hu et al., "Dynamic Adaptive DNN Surgery" (DADS), INFOCOM 2019, for the construction.
-        *Departs*: the arcs against the data flow, pinned inputs, the message, the way back.
+    Attributes:
+        device_s: The device's layers.
+        link_s: The message, the tensors that cross, and the outputs' way back.
+        server_s: The server's layers.
     """
-    everything = frozenset(range(len(problem.graph.layers)))
-    free = replace(problem, message_s=0.0)
-    best = min(_partition(free, everything), _partition(free, frozenset()), key=_cost_s)
-    error_s = 0.0
-    for _ in range(_ROUNDS):
-        bound_s = best.cost_s
-        if bound_s == 0:
-            error_s = 0.0
-            break
-        device, error_s = _least_cut(free, bound_s)
-        best = min(best, _partition(free, device), key=_cost_s)
-        if best.cost_s > bound_s / 2:
-            break
-    found = (_partition(problem, layers) for layers in (everything, best.device_layers))
-    return replace(min(found, key=_cost_s), error_s=error_s)
+
+    device_s: float
+    link_s: float
+    server_s: float
+
+    @property
+    def sum_s(self) -> float:
+        """How long one request takes: its latency."""
+        return self.device_s + self.link_s + self.server_s
+
+    @property
+    def most_s(self) -> float:
+        """How long each request of a stream keeps the busiest: its *bottleneck*."""
+        return max(self.device_s, self.link_s, self.server_s)
 
 
-def brute_force(problem: PartitionProblem) -> Partition:
-    """Return a partition of least cost by trying all; ties go to all layers on the device.
+def stage_costs(problem: PartitionProblem, device: frozenset[int]) -> StageCosts:
+    """Return what the partition with these layers on the device costs.
 
-    Complexity: O(2^n) for n layers that do not depend on each other.
-
-    Raises:
-        ValueError: If there are more than 20 layers.
+    Args:
+        problem: The problem.
+        device: Indices of the device's layers, closed downwards.
     """
-    count = len(problem.graph.layers)
-    if count > _BRUTE_FORCE_LAYERS:
-        raise ValueError(f"{count} layers are too many for brute force")
-    best = _partition(problem, frozenset(range(count)))
-    for device in _closed_sets(problem.graph):
-        best = min(best, _partition(problem, device), key=_cost_s)
-    return best
+    producers = problem.graph.producers
+    is_here = np.zeros(len(problem.graph.layers), bool)
+    is_here[list(device)] = True
+    device_s = float(problem.device_s[is_here].sum())
+    server_s = float(problem.server_s[~is_here].sum())
+    if is_here.all():
+        return StageCosts(device_s, 0.0, 0.0)
+    sent_s = [problem.transfer_s[name] for name in crossing_tensors(problem.graph, device)]
+    back_s = [
+        value
+        for name, value in problem.return_s.items()
+        if name in producers and producers[name] not in device
+    ]
+    return StageCosts(device_s, sum([*sent_s, *back_s], problem.message_s), server_s)
 
 
-def cut_vertices(graph: ModelGraph) -> tuple[int, ...]:
+def crossing_tensors(graph: ModelGraph, device: frozenset[int]) -> tuple[str, ...]:
+    """Return what layers on the server read of the device's, sorted by name."""
+    producers = graph.producers
+    return tuple(
+        sorted(
+            name
+            for name, readers in graph.consumers.items()
+            if name not in producers or producers[name] in device
+            if any(reader not in device for reader in readers)
+        )
+    )
+
+
+def partition_of(problem: PartitionProblem, device: frozenset[int]) -> Partition:
+    """Return the partition with these layers on the device; its cost is its latency."""
+    tensors = crossing_tensors(problem.graph, device)
+    return Partition(tensors, device, stage_costs(problem, device).sum_s)
+
+
+def bottleneck_of(problem: PartitionProblem, device: frozenset[int]) -> Partition:
+    """Return the partition with these layers on the device; its cost is its bottleneck."""
+    tensors = crossing_tensors(problem.graph, device)
+    return Partition(tensors, device, stage_costs(problem, device).most_s)
+
+
+def cut_vertices(graph: ModelGraph, *, ignore_side_inputs: bool = False) -> tuple[int, ...]:
     """Return the layers that every path from an input to an output passes.
 
     Every edge spans the layers strictly between its ends, in topological order; a layer is a cut
     vertex if no edge spans it. A virtual layer in front feeds the readers of all inputs and the
-    layers that read no data, one behind reads all outputs, so several of each are allowed.
+    layers that read no data, one behind reads all outputs and what nobody reads, so several of
+    each are allowed.
 
     Args:
-        graph: The network; every layer is needed by some output.
+        graph: The network.
+        ignore_side_inputs: Whether graph inputs are not looked at where they meet other data, as
+            a mask that many layers read. A layer found so still has all before it among its
+            ancestors and all behind it among its descendants.
 
     Returns:
         Indices into ``graph.layers``, ascending. Complexity: O(layers + edges).
@@ -165,12 +187,14 @@ def cut_vertices(graph: ModelGraph) -> tuple[int, ...]:
     """
     count = len(graph.layers)
     changes = [0] * (count + 2)  # difference array over how many edges span each layer
-    edges = [
-        (graph.producers.get(name, -1), reader)
-        for name, readers in graph.consumers.items()
-        for reader in readers
-    ]
-    edges += [(-1, index) for index, layer in enumerate(graph.layers) if not layer.inputs]
+    edges = []
+    for index, layer in enumerate(graph.layers):
+        made = [graph.producers[name] for name in layer.inputs if name in graph.producers]
+        edges += [(producer, index) for producer in made]
+        if (len(made) < len(layer.inputs) and not (made and ignore_side_inputs)) or not made:
+            edges.append((-1, index))
+        if not any(graph.consumers[name] for name in layer.outputs):
+            edges.append((index, count))
     edges += [(graph.producers.get(name, -1), count) for name in graph.outputs]
     for start, end in edges:
         changes[start + 1] += 1
@@ -182,110 +206,3 @@ def cut_vertices(graph: ModelGraph) -> tuple[int, ...]:
         if spanned == 0:
             found.append(index)
     return tuple(found)
-
-
-def _cost_s(found: Partition) -> float:
-    return found.cost_s
-
-
-def _partition(problem: PartitionProblem, device: frozenset[int]) -> Partition:
-    """Return the partition with these layers on the device, and what it costs."""
-    graph = problem.graph
-    count = len(graph.layers)
-    tensors = tuple(
-        sorted(
-            name
-            for name, readers in graph.consumers.items()
-            if graph.producers.get(name, -1) in device or name in graph.inputs
-            if any(reader not in device for reader in readers)
-        )
-    )
-    is_here = np.zeros(count, bool)
-    is_here[list(device)] = True
-    cost_s = float(np.where(is_here, problem.device_s, problem.server_s).sum())
-    if len(device) < count:
-        cost_s += problem.message_s + sum(problem.transfer_s[name] for name in tensors)
-        cost_s += sum(
-            value
-            for name, value in problem.return_s.items()
-            if graph.producers.get(name, -1) not in device and name not in graph.inputs
-        )
-    return Partition(tensors, device, cost_s)
-
-
-def _least_cut(problem: PartitionProblem, bound_s: float) -> tuple[frozenset[int], float]:
-    """Return the device's layers of a minimum cut, and what rounding can cost, seconds.
-
-    Args:
-        problem: Its ``message_s`` is not looked at.
-        bound_s: Cost of a known solution, positive; dearer arcs are clipped to it.
-    """
-    finite, infinite = _arcs(problem)
-    count = len(problem.graph.layers)
-    exact_s = np.minimum(np.array(list(finite.values())), bound_s)
-    total_s = float(exact_s.sum())
-    room = _CAPACITY_LIMIT - 1 - len(finite)  # rounding up adds less than one for each arc
-    capacities = np.rint(exact_s / total_s * room).astype(np.int32)
-    infinity = int(capacities.sum(dtype=np.int64)) + 1
-    if not 1 < infinity <= _CAPACITY_LIMIT:
-        raise AssertionError(f"capacities sum to {infinity - 1}: the flow would overflow")
-    heads, tails = np.array([*finite, *infinite], np.int32).T
-    values = np.concatenate([capacities, np.full(len(infinite), infinity, np.int32)])
-    size = int(max(heads.max(), tails.max())) + 1
-    network = csr_matrix((values, (heads, tails)), shape=(size, size), dtype=np.int32)
-    network.eliminate_zeros()
-    source, sink = count, count + 1
-    residual = network - maximum_flow(network, source, sink).flow
-    residual.eliminate_zeros()
-    reached = breadth_first_order(residual, source, return_predecessors=False)
-    device = frozenset(int(vertex) for vertex in reached if vertex < count)
-    return device, total_s / room * len(finite)
-
-
-def _arcs(
-    problem: PartitionProblem,
-) -> tuple[dict[tuple[int, int], float], dict[tuple[int, int], None]]:
-    """Return the finite arcs with their cost, and the infinite ones.
-
-    Vertices: the layers by their index, then the source, the sink and one for each tensor read.
-    """
-    graph = problem.graph
-    source, sink = len(graph.layers), len(graph.layers) + 1
-    finite: dict[tuple[int, int], float] = {}
-    infinite: dict[tuple[int, int], None] = {}
-    server_s, device_s = problem.server_s.tolist(), problem.device_s.tolist()
-    for name, value in problem.return_s.items():
-        if name in graph.producers:
-            server_s[graph.producers[name]] += value
-    for layer in range(source):
-        finite[source, layer] = server_s[layer]
-        finite[layer, sink] = device_s[layer]
-    read = [(name, readers) for name, readers in graph.consumers.items() if readers]
-    for vertex, (name, readers) in enumerate(read, start=sink + 1):
-        producer = graph.producers.get(name, source)
-        if math.isinf(problem.transfer_s[name]):
-            infinite[producer, vertex] = None
-        else:
-            finite[producer, vertex] = problem.transfer_s[name]
-        for reader in readers:
-            infinite[vertex, reader] = None
-            if producer != source:
-                infinite[reader, producer] = None
-    return finite, infinite
-
-
-def _closed_sets(graph: ModelGraph) -> Iterator[frozenset[int]]:
-    """Yield every set of layers that is closed downwards."""
-    needs = [
-        {graph.producers[name] for name in layer.inputs if name in graph.producers}
-        for layer in graph.layers
-    ]
-    pending: list[tuple[int, frozenset[int]]] = [(0, frozenset())]
-    while pending:
-        index, device = pending.pop()
-        if index == len(needs):
-            yield device
-            continue
-        pending.append((index + 1, device))
-        if needs[index] <= device:
-            pending.append((index + 1, device | {index}))
