@@ -28,11 +28,11 @@ def photograph():
 
 @pytest.fixture(scope="module")
 def slow_bundle(bundle, tmp_path_factory):
-    """The bundle of a device that has measured its own heads as a hundred times slower."""
+    """The bundle of a device that has measured its own heads as ten thousand times slower."""
     path = tmp_path_factory.mktemp("slow") / "app.isthmus"
     shutil.copytree(bundle.path, path)
     coefficients = bundle.profiled_table().coefficients.copy()
-    coefficients[:, STAGES.index("head")] *= 100
+    coefficients[:, STAGES.index("head")] *= 10_000
     save_profile(path, replace(bundle.profiled_table(), coefficients=coefficients), bundle.profile)
     return open_bundle(path)
 
@@ -92,8 +92,11 @@ def test_server_killed_in_mid_request_leads_to_a_local_answer(slow_bundle, zoo_f
 
 def _kill_once_sending(mortal, link):
     start = link.sent_bytes()
-    while link.sent_bytes() - start < 20_000:
-        pass
+    pause = threading.Event()
+    for _ in range(2000):
+        if link.sent_bytes() - start > 20_000:
+            break
+        pause.wait(0.005)
     mortal.kill()
 
 
