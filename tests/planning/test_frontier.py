@@ -1,207 +1,190 @@
+"""The frontier is the hull that brute force finds in exact arithmetic, on random graphs."""
+
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from isthmus.errors import CutError
-from isthmus.planning.frontier import candidate_cuts, estimated_layer_s, has_pixels
-from isthmus.types.cut import device_layers
+from isthmus.planning.cheapest_plan import PlanCosts
+from isthmus.planning.envelope import STATED_CONE, Cone, cost_s
+from isthmus.planning.frontier import frontier
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 
+WHOLE = Cone(s_per_byte=(0.0, 64.0), server_slowdown=(0.0, 64.0))
 
-def network(layers, sizes, *, inputs=("x",), outputs=None):
-    """Return a graph of ``(op, inputs, output, flops, weight_bytes)``; sizes in elements."""
+
+def graph_of(inputs, layers, outputs):
+    tensors = {
+        name: TensorSpec(name, "float32", (1,))
+        for name in (*inputs, *(made for _, names in layers for made in names))
+    }
     nodes = tuple(
-        Layer(f"l{i}", op, tuple(reads.split()), (makes,), flops, weights)
-        for i, (op, reads, makes, flops, weights) in enumerate(layers)
+        Layer(f"l{i}", "Op", tuple(reads), tuple(makes), 1, 0)
+        for i, (reads, makes) in enumerate(layers)
     )
-    tensors = {name: TensorSpec(name, "float32", (size,)) for name, size in sizes.items()}
-    outputs = outputs or (layers[-1][2],)
-    return ModelGraph("net", "0" * 64, inputs, outputs, nodes, tensors)
+    return ModelGraph("g", "0" * 64, tuple(inputs), tuple(outputs), nodes, tensors)
 
 
-M = 10**6
-FUNNEL = network(
-    [
-        ("Conv", "x", "a", 100 * M, 1000),
-        ("Relu", "a", "ar", 0, 0),
-        ("Conv", "ar", "b", 100 * M, 1000),
-        ("Conv", "b", "c", 400 * M, 1000),
-        ("Conv", "b", "d", 300 * M, 1000),
-        ("Concat", "c d", "e", 0, 0),
-        ("Conv", "e", "f", 900 * M, 1000),
-        ("Gemm", "f", "g", 1 * M, 10**6),
-        ("Softmax", "g", "p", 1000, 0),
-    ],
-    {"x": 150528, "a": 400000, "ar": 400000, "b": 50000, "c": 20000, "d": 9000, "e": 29000,
-     "f": 30000, "g": 1000, "p": 1000},
-)  # fmt: skip
+@st.composite
+def graphs(draw, most_layers=9):
+    """Several inputs and outputs, tensors read by several layers, layers that read nothing."""
+    inputs = [f"in{i}" for i in range(draw(st.integers(1, 2)))]
+    tensors, layers = list(inputs), []
+    for i in range(draw(st.integers(1, most_layers))):
+        least = 0 if draw(st.integers(0, 14)) == 0 else 1
+        recent = tensors[-draw(st.integers(1, 4)) :]
+        reads = draw(st.lists(st.sampled_from(recent), min_size=least, max_size=3))
+        makes = [f"t{i}{part}" for part in "ab"[: draw(st.integers(1, 2))]]
+        layers.append((reads, makes))
+        tensors += makes
+    read = {name for reads, _ in layers for name in reads}
+    outputs = [makes[0] for _, makes in layers if read.isdisjoint(makes)]
+    extra = draw(st.lists(st.sampled_from(tensors), max_size=1))
+    return graph_of(inputs, layers, dict.fromkeys([*outputs, *extra]))
 
 
-def generated(seed, blocks=40, shrink=0.93):
-    """Return a network of blocks, some with branches, of random sizes that shrink."""
-    rng = np.random.default_rng(seed)
-    sizes, layers, last = {"x": 150528}, [], "x"
-    for i in range(blocks):
-        branches = [f"b{i}.{j}" for j in range(int(rng.integers(1, 4)))]
-        for name in branches:
-            layers.append(("Conv", last, name, int(rng.integers(10**6, 10**8)), 5000))
-            sizes[name] = int(rng.integers(1000, 300_000) * shrink**i)
-        layers.append(("Concat", " ".join(branches), f"m{i}", 0, 0))
-        last = f"m{i}"
-        sizes[last] = sum(sizes[name] for name in branches)
-    return network(layers, sizes)
+@st.composite
+def whole_costs(draw):
+    """Costs in small whole numbers: many plans tie, and all sums are exact."""
+    graph = draw(graphs())
+    most = draw(st.sampled_from([2, 12, 40]))
+    number = st.integers(0, most)
+    count = len(graph.layers)
+    seconds = st.lists(number, min_size=count, max_size=count)
+    sent = {
+        name: math.inf if draw(st.integers(0, 19)) == 0 else draw(number) for name in graph.tensors
+    }
+    encode = {name: draw(number) for name in graph.tensors if draw(st.integers(0, 3)) == 0}
+    decode = {name: draw(number) for name in graph.tensors if draw(st.integers(0, 3)) == 0}
+    device_s, server_s = (np.array(draw(seconds), float) for _ in range(2))
+    return PlanCosts(graph, device_s, server_s, sent, encode, decode)
 
 
-def test_candidates_of_a_funnel():
-    cuts = candidate_cuts(FUNNEL, limit=20)
-    # b: the funnel's end; c and d: less than e; e is the least so far, f within 1.15 of it;
-    # g: small, but only the softmax is behind it. a and ar are larger than the input, but ar is
-    # best where no pixels may leave and the link is fast.
-    assert set(cuts) >= {("b",), ("e",), ("f",), ("g",)}
-    assert ("a",) not in cuts
-    assert ("x",) not in cuts
-    assert ("p",) not in cuts
-
-
-def test_cuts_come_in_order_of_depth():
-    cuts = candidate_cuts(FUNNEL, limit=20)
-    counts = [len(device_layers(FUNNEL, cut)) for cut in cuts]
-    assert counts == sorted(counts)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_every_candidate_is_an_interior_cut(seed):
-    graph = generated(seed)
-    cuts = candidate_cuts(graph, limit=100)
-    assert len(cuts) == len(set(cuts)) >= 2
-    for cut in cuts:
-        assert cut == tuple(sorted(cut))
-        assert 0 < len(device_layers(graph, cut)) < len(graph.layers)
-
-
-def test_the_limit_keeps_some_of_them_and_is_deterministic():
-    graph = generated(7, blocks=15, shrink=0.7)
-    everything = candidate_cuts(graph, limit=1000)
-    assert len(everything) > 6
-    for limit in (0, 1, 3, 6):
-        some = candidate_cuts(graph, limit=limit)
-        assert len(some) == limit
-        assert set(some) < set(everything)
-        assert some == candidate_cuts(graph, limit=limit)
-    assert set(candidate_cuts(graph, limit=1)) < set(candidate_cuts(graph, limit=3))
-    with pytest.raises(ValueError, match="negative"):
-        candidate_cuts(graph, limit=-1)
-
-
-def test_an_activation_stays_with_its_layer():
-    layers = [
-        ("Conv", "x", "a", 50 * M, 100),
-        ("Relu", "a", "ar", 0, 0),
-        ("Conv", "ar", "b", 500 * M, 100),
-        ("Sigmoid", "b", "s", 0, 0),
-        ("Mul", "b s", "m", 0, 0),
-        ("Conv", "m", "p", 900 * M, 100),
+def all_plans(costs):
+    """Return the cost vector of every executable plan, by another way than the code's."""
+    graph = costs.graph
+    needs = [
+        {graph.producers[name] for name in layer.inputs if name in graph.producers}
+        for layer in graph.layers
     ]
-    sizes = {"x": 150528, "a": 1000, "ar": 1000, "b": 900, "s": 900, "m": 900, "p": 10}
-    cuts = candidate_cuts(network(layers, sizes), limit=20)
-    assert cuts == (("ar",), ("b",), ("m",))  # two layers read b: nothing can be fused there
+    closed = [frozenset()]
+    for index, needed in enumerate(needs):
+        closed += [device | {index} for device in closed if needed <= device]
+    vectors = set()
+    for device in closed:
+        here = sum(costs.device_s[i] for i in device)
+        there = sum(costs.server_s[i] for i in range(len(needs)) if i not in device)
+        sent = {
+            name
+            for i, layer in enumerate(graph.layers)
+            if i not in device
+            for name in layer.inputs
+            if name in graph.inputs or graph.producers[name] in device
+        }
+        bytes_ = sum(costs.sent_bytes[name] for name in sent)
+        if not math.isinf(bytes_):
+            here += sum(costs.encode_s.get(name, 0) for name in sent)
+            there += sum(costs.decode_s.get(name, 0) for name in sent)
+            vectors.add((int(here), int(bytes_), int(there)))
+    return vectors
 
 
-def test_twins_go_last():
-    layers = [
-        ("Conv", "x", "a", 500 * M, 100),
-        ("Reshape", "a", "again", 0, 0),
-        ("Conv", "again", "z", 500 * M, 100),
-        ("Conv", "z", "p", 500 * M, 100),
-    ]
-    graph = network(layers, {"x": 150528, "a": 1000, "again": 1000, "z": 1000, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",), ("again",), ("z",))
-    assert candidate_cuts(graph, limit=2) == (("a",), ("z",))
+def hull_vertices(vectors, cone):
+    """Return those that alone are cheapest in some open set of the cone, in exact arithmetic.
+
+    The set of conditions where one is cheapest is cut out of the cone by one line for each other
+    one; what is left has an inside if its corners enclose an area.
+    """
+    found = set()
+    for one in vectors:
+        cell = [(Fraction(x), Fraction(y)) for x, y in cone.corners]
+        for other in vectors - {one}:
+            d, b, s = (Fraction(x - y) for x, y in zip(one, other, strict=True))
+            sides = [d + b * x + s * y for x, y in cell]
+            left = []
+            for i, at in enumerate(cell):
+                j = (i + 1) % len(cell)
+                if sides[i] <= 0:
+                    left.append(at)
+                if sides[i] * sides[j] < 0:
+                    t = sides[i] / (sides[i] - sides[j])
+                    left.append(tuple(p + t * (q - p) for p, q in zip(at, cell[j], strict=True)))
+            cell = left
+            if not cell:
+                break
+        twice_area = sum(
+            cell[i][0] * cell[i - 1][1] - cell[i - 1][0] * cell[i][1] for i in range(len(cell))
+        )
+        if twice_area != 0:
+            found.add(one)
+    return found
 
 
-def test_those_that_win_most_come_first():
-    layers = [
-        ("Conv", "x", "a", 1 * M, 100),
-        ("Conv", "a", "b", 20 * M, 100),  # b is smaller, but pays only on slow links
-        ("Conv", "b", "p", 20_000 * M, 100),
-    ]
-    graph = network(layers, {"x": 150528, "a": 1000, "b": 900, "p": 10})
-    assert candidate_cuts(graph, limit=1) == (("a",),)
+@settings(max_examples=700)
+@given(whole_costs(), st.sampled_from([WHOLE, STATED_CONE, Cone((0.5, 3.0), (0.25, 2.0))]))
+def test_the_frontier_is_the_hull_of_all_plans(costs, cone):
+    found = frontier(costs, cone)
+    assert {plan.costs for plan in found.plans} == hull_vertices(all_plans(costs), cone)
+    assert len({plan.costs for plan in found.plans}) == len(found.plans)
+    assert found.gap_ratio <= 1e-6
 
 
-def test_a_cut_behind_a_narrower_one_is_left_out():
-    layers = [
-        ("Conv", "x", "a", 100 * M, 100),
-        ("Conv", "a", "b", 100 * M, 100),
-        ("Conv", "b", "p", 100 * M, 100),
-    ]
-    graph = network(layers, {"x": 150528, "a": 1000, "b": 1151, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",),)
-    graph = network(layers, {"x": 150528, "a": 1000, "b": 1150, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",), ("b",))
+@settings(max_examples=300)
+@given(whole_costs())
+def test_each_vertex_is_an_executable_plan_and_best_where_it_says(costs):
+    found = frontier(costs, WHOLE)
+    everything = all_plans(costs)
+    for plan in found.plans:
+        assert costs.of(plan.device_layers) == plan.costs
+        for index in plan.device_layers:
+            for name in costs.graph.layers[index].inputs:
+                assert costs.graph.producers.get(name, index) in plan.device_layers
+        rivals = [cost_s(other, plan.best_at) for other in everything if other != plan.costs]
+        assert cost_s(plan.costs, plan.best_at) < min(rivals, default=math.inf)
 
 
-def test_a_network_that_grows_has_only_cuts_for_when_no_pixels_may_leave():
-    layers = [("Conv", "x", "a", 100 * M, 100), ("Conv", "a", "p", 100 * M, 100)]
-    graph = network(layers, {"x": 1000, "a": 5000, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",),)
-    layers[0] = ("MaxPool", "x", "a", 100 * M, 0)
-    assert candidate_cuts(network(layers, {"x": 1000, "a": 5000, "p": 10}), limit=9) == ()
+def chain(sizes):
+    layers = [([f"t{i}"], [f"t{i + 1}"]) for i in range(len(sizes) - 1)]
+    return graph_of(["t0"], layers, [f"t{len(sizes) - 1}"])
 
 
-def test_several_outputs_and_inputs():
-    layers = [
-        ("Conv", "x", "a", 100 * M, 100),
-        ("Conv", "a y", "b", 100 * M, 100),
-        ("Conv", "a", "early", 1 * M, 100),
-        ("Conv", "b", "late", 500 * M, 100),
-    ]
-    sizes = {"x": 150528, "y": 10, "a": 20000, "b": 900, "early": 5, "late": 10}
-    graph = network(layers, sizes, inputs=("x", "y"), outputs=("early", "late"))
-    cuts = candidate_cuts(graph, limit=9)
-    assert ("a", "y") in cuts
-    for cut in cuts:
-        assert 0 < len(device_layers(graph, cut)) < 4
+def test_a_chain_by_hand():
+    # The device needs 1 s a layer; 10 bytes at first, then 6, 5 and 1.
+    graph = chain([10, 6, 5, 1, 1])
+    sent = {"t0": 10.0, "t1": 6.0, "t2": 5.0, "t3": 1.0}
+    found = frontier(PlanCosts(graph, np.ones(4), np.zeros(4), sent), WHOLE)
+    # (2, 5) is above the line from (1, 6) to (3, 1); nothing is best beyond no bytes at all.
+    assert [plan.costs for plan in found.plans] == [
+        (0.0, 10.0, 0.0), (1.0, 6.0, 0.0), (3.0, 1.0, 0.0), (4.0, 0.0, 0.0),
+    ]  # fmt: skip
+    assert [plan.tensors for plan in found.plans] == [("t0",), ("t1",), ("t3",), ()]
 
 
-def test_layer_times_add_arithmetic_traffic_and_overhead():
-    graph = network([("Conv", "x x", "a", 2 * M, 1000)], {"x": 1000, "a": 500})
-    expected = 2e6 / 2e10 + (1000 + 4000 + 2000) / 5e9 + 5e-6
-    assert estimated_layer_s(graph, graph.layers[0]) == pytest.approx(expected)
+def test_a_cut_through_two_branches():
+    layers = [(["x"], ["a"]), (["a"], ["b"]), (["a"], ["c"]), (["b", "c"], ["d"])]
+    graph = graph_of(["x"], layers, ["d"])
+    sent = {"x": 50.0, "a": 20.0, "b": 1.0, "c": 2.0}
+    found = frontier(PlanCosts(graph, np.ones(4), np.zeros(4), sent), WHOLE)
+    assert ("b", "c") in [plan.tensors for plan in found.plans]
+    # With decoding so slow for b alone, it is no longer worth it.
+    slow = PlanCosts(graph, np.ones(4), np.zeros(4), sent, encode_s={"b": 9.0})
+    assert ("b", "c") not in [plan.tensors for plan in frontier(slow, WHOLE).plans]
 
 
-PIXELS = network(
-    [
-        ("Sub", "x", "n", 10, 12),  # has a constant, but mixes nothing
-        ("MaxPool", "n", "q", 10, 0),
-        ("Conv", "q", "c", 10, 432),
-        ("MatMul", "q c", "dynamic", 10, 0),  # multiplies data with data: no weights
-        ("Concat", "c n", "both", 0, 0),
-        ("Relu", "c", "r", 0, 0),
-        ("Add", "both dynamic r", "out", 0, 0),
-    ],
-    dict.fromkeys(["x", "n", "q", "c", "dynamic", "both", "r", "out"], 10),
-)
+def test_one_way_only():
+    graph = chain([1, 1])
+    found = frontier(PlanCosts(graph, np.ones(1), np.ones(1), {"t0": math.inf}), WHOLE)
+    assert [plan.tensors for plan in found.plans] == [()]
+    free = PlanCosts(graph, np.zeros(1), np.zeros(1), {"t0": 0.0})
+    assert [plan.costs for plan in frontier(free, WHOLE).plans] == [(0.0, 0.0, 0.0)]
 
 
-@pytest.mark.parametrize(
-    ("tensors", "expected"),
-    [
-        (["x"], True), (["n"], True), (["q"], True), (["c"], False), (["r"], False),
-        (["dynamic"], True), (["both"], True), (["c", "n"], True), (["c", "r"], False),
-    ],
-)  # fmt: skip
-def test_has_pixels(tensors, expected):
-    assert has_pixels(PIXELS, tensors) is expected
-
-
-@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv"])
-def test_weights_hide_pixels(op):
-    graph = network([(op, "x", "a", 1, 100), ("Relu", "a", "b", 0, 0)], {"x": 1, "a": 1, "b": 1})
-    assert not has_pixels(graph, ["a", "b"])
-    bare = network([(op, "x", "a", 1, 0), ("Relu", "a", "b", 0, 0)], {"x": 1, "a": 1, "b": 1})
-    assert has_pixels(bare, ["b"])
-
-
-def test_has_pixels_of_an_unknown_tensor():
-    with pytest.raises(CutError, match="no tensor 'nope'"):
-        has_pixels(PIXELS, ["x", "nope"])
+@pytest.mark.parametrize("values", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (0.0, math.inf)])
+def test_a_cone_needs_an_inside(values):
+    with pytest.raises(ValueError, match="s_per_byte must be a range"):
+        Cone(values, (0.0, 1.0))
+    with pytest.raises(ValueError, match="server_slowdown must be a range"):
+        Cone((0.0, 1.0), values)

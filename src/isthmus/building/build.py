@@ -22,7 +22,7 @@ from isthmus.loading.files import check_name
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import Split, split_model
-from isthmus.planning.frontier import candidate_cuts, has_pixels
+from isthmus.planning.candidates import candidate_cuts, has_pixels
 from isthmus.runtime import image
 from isthmus.runtime.codecs import CODECS
 from isthmus.types.graph import ModelGraph
