@@ -199,7 +199,10 @@ def draw(figures: Mapping[str, Any], target: Path) -> None:
 
 def _save_svg(figure: Any, target: Path) -> None:
     """Save a figure that says what it shows, and is the same file for the same figures."""
+    import matplotlib as mpl
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context({"svg.hashsalt": "isthmus"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     described = f"<title>Isthmus: the demo</title>\n <desc>{_DESCRIPTION}</desc>\n <defs>"
     target.write_text(buffer.getvalue().replace("<defs>", described, 1), encoding="utf-8")
