@@ -22,8 +22,9 @@
         ├── ServerRefusedError       an answer with a status of 4xx or 5xx
         └── BadReplyError            an answer that could not be understood
 
-Only ``RemoteError`` and its children lead to the fallback: they say that the *server* or the
-*link* failed, so a local plan may still answer. A missed deadline is not an error.
+Only ``RemoteError`` and its children, and a ``CodecError`` while encoding what should be sent, lead
+to the fallback: they say that the *server*, the *link* or what crosses it failed, so a local plan
+may still answer. A missed deadline is not an error.
 """
 
 from __future__ import annotations

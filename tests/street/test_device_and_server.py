@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import threading
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 import isthmus_zoo
 from isthmus import Device, Rules
+from isthmus.errors import CodecError
 from isthmus.lab.server_process import ServerProcess
 from isthmus.lab.shaper import ShapedLink
 from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.runtime import codecs
 from isthmus.types.outcome import Timeline
 from isthmus.types.plan import STAGES
 
@@ -137,3 +140,18 @@ def test_no_pixels_leave(slow_bundle, server, photograph):
         outcome = device.infer(photograph)
     assert outcome.plan.row.family in ("split", "local")
     assert not outcome.plan.row.has_pixels
+
+
+def test_a_tensor_that_cannot_be_encoded_leads_to_a_local_answer(
+    slow_bundle, server, photograph, monkeypatch
+):
+    def refuse(array):
+        raise CodecError("not a number")
+
+    monkeypatch.setattr(codecs, "CODECS", dict.fromkeys(codecs.CODECS, Mock(encode=refuse)))
+    rules = replace(_LITE0, families=frozenset({"split", "local"}))
+    with Device(slow_bundle, server=server.url, rules=rules) as device:
+        outcome = device.infer(photograph)
+        assert device.is_server_available, "it is not the server's fault"
+    assert (outcome.source, outcome.plan.row.family) == ("fallback", "local")
+    assert outcome.error == "CodecError: not a number"

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from isthmus.device.server_watch import ServerWatch
-from isthmus.errors import NoPlanError, RemoteError, RemoteTimeoutError
+from isthmus.errors import CodecError, NoPlanError, RemoteError, RemoteTimeoutError
 from isthmus.estimation.link import LinkEstimate
 from isthmus.loading.bundle import Bundle, open_bundle
 from isthmus.planning.decide import decide
@@ -155,6 +155,7 @@ class Device:
             ImageError: If the bytes are no image that can be decoded.
             NoPlanError: If no plan satisfies the rules.
             RemoteError: If the server failed and the rules allow no local plan.
+            CodecError: If a tensor could not be encoded and the rules allow no local plan.
         """
         wanted = _with_deadline(rules or self._rules, deadline_s)
         with self._lock:
@@ -183,7 +184,7 @@ class Device:
             if not plan.row.is_local:
                 self._learn(run)
             source = _source(plan)
-        except RemoteError as failure:
+        except (RemoteError, CodecError) as failure:
             self._learn_from(failure, plan, rules)
             try:
                 plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s), times)
@@ -238,12 +239,12 @@ class Device:
     def _learn(self, run: Run) -> None:
         self._believe(self._estimate.observe(run.sent_bytes, run.received_bytes, run.network_s))
 
-    def _learn_from(self, failure: RemoteError, plan: Plan, rules: Rules) -> None:
+    def _learn_from(self, failure: RemoteError | CodecError, plan: Plan, rules: Rules) -> None:
         if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
             sent_bytes = round(plan.sent_bytes)
             least_s = max(self._patience_s(plan, rules), self._estimate.predicted_s(sent_bytes, 0))
             self._believe(self._estimate.observe(sent_bytes, 0, least_s))
-        if self._watch is not None:
+        if self._watch is not None and isinstance(failure, RemoteError):
             self._watch.report(failure, plan.row.unit)
 
     def _predicted_download_s(self, received_bytes: int) -> float:
