@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +70,31 @@ def summarise(requests: Sequence[Request], settings: DemoSettings, setup: Setup)
             "threads": settings.threads,
             "photographs": list(settings.photographs),
         },
+        "requests": [_record(request) for request in requests],
     }
+
+
+def _record(request: Request) -> dict[str, Any]:
+    """Return one request for those who want to look for themselves; seconds."""
+    outcome = request.outcome
+    record: dict[str, Any] = {
+        "part": request.part,
+        "link_mbit_per_s": request.link_mbit_per_s,
+        "method": request.method,
+        "photograph": request.photograph,
+        "seconds": request.seconds,
+    }
+    if outcome is not None:
+        stages = dataclasses.asdict(outcome.timeline)
+        record |= {
+            "source": outcome.source,
+            "plan": outcome.plan.row.label,
+            "predicted_s": outcome.plan.latency_s,
+            "predicted_stages_s": dict(outcome.plan.stages_s),
+            "stages_s": {name.removesuffix("_s"): value for name, value in stages.items()},
+            "sent_bytes": outcome.sent_bytes,
+        }
+    return record
 
 
 def _part_figures(
