@@ -1,9 +1,11 @@
+import hashlib
 import json
 from pathlib import Path
 
 import onnx
 import pytest
 import typer
+from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from isthmus.cli.inspect import command
@@ -73,3 +75,45 @@ def test_errors_are_left_to_the_caller(run, tmp_path):
     result = run(tmp_path / "net.onnx")
     assert isinstance(result.exception, ModelError)
     assert "no such file" in str(result.exception)
+
+
+@pytest.fixture
+def open_path(tmp_path):
+    """A network of two branches for any height and width, and nothing that both pass."""
+    shape = (1, 3, "h", "w")
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="first"),
+        helper.make_node("Tanh", ["x"], ["b"], name="second"),
+        helper.make_node("Add", ["a", "b"], ["y"], name="last"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph(nodes, "open", values[:1], values[1:])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    path = tmp_path / "open.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_open_shapes_are_asked_for_and_taken(run, open_path):
+    result = run(open_path)
+    assert isinstance(result.exception, ModelError)
+    assert "`--shape x=1,3,480,480`" in str(result.exception)
+    result = run(open_path, "--shape", "x=1,3,20,30", "--json", "-")
+    record = json.loads(result.stdout)
+    assert record["fixed_shapes"] == {"x": [1, 3, 20, 30]}
+    assert record["outputs"][0]["shape"] == [1, 3, 20, 30]
+    assert record["sha256"] == hashlib.sha256(open_path.read_bytes()).hexdigest()
+
+
+def test_says_so_where_no_single_tensor_cuts(run, open_path):
+    result = run(open_path, "--shape", "x=1,3,20,30")
+    text = " ".join(result.stdout.split())
+    assert "cut vertices only the last layer: no single tensor inside the network cuts it" in text
+    assert "cuts it in two" not in run(SQUEEZENET).stdout
+
+
+@pytest.mark.parametrize("texts", [["x"], ["=1,3"], ["x=1,a"], ["x=1,,3"], ["x=1,3", "x=1,3"]])
+def test_shapes_that_are_none_are_refused(run, open_path, texts):
+    result = run(open_path, *(part for text in texts for part in ("--shape", text)))
+    assert result.exit_code == 2
+    assert "--shape" in result.stderr

@@ -6,10 +6,11 @@ import onnx
 import onnxruntime
 import pytest
 import typer
+from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from isthmus.cli.split import command
-from isthmus.errors import CutError
+from isthmus.errors import CutError, ModelError
 from isthmus.loading.repository import scan_repository
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -61,6 +62,26 @@ def test_names_near_the_wrong_one_are_suggested(run, tmp_path):
     assert isinstance(result.exception, CutError)
     assert "did you mean 'r17'" in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_open_shapes_are_fixed_in_both_parts(run, tmp_path):
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ("n", 4)) for n in "xy"]
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Neg", ["a"], ["y"])]
+    graph = helper.make_graph(nodes, "open", values[:1], values[1:])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    path = tmp_path / "open.onnx"
+    path.write_bytes(model.SerializeToString())
+    records = []
+    for count in (2, 3):
+        where = ("--at", "a", "--shape", f"x={count},4", "-o", tmp_path / str(count))
+        records.append(json.loads(run(path, *where, "--json", "-").stdout))
+        for part in ("head", "tail"):
+            session = onnxruntime.InferenceSession(records[-1][part])
+            assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == [count, 4]
+    assert [record["fixed_shapes"] for record in records] == [{"x": [2, 4]}, {"x": [3, 4]}]
+    assert records[0]["graph_sha256"] == records[1]["graph_sha256"]
+    assert records[0]["tail_name"] != records[1]["tail_name"]
+    assert isinstance(run(path, "--at", "a", "-o", tmp_path).exception, ModelError)
 
 
 def infer(path, array):

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 
 import numpy as np
@@ -12,8 +13,9 @@ from isthmus.loading.metadata import metadata_of
 from isthmus.loading.onnx_file import graph_from_model, load_graph, read_model
 from isthmus.loading.saving import check_model
 from isthmus.loading.split import split_model
+from isthmus.planning.candidates import candidate_cuts
 from isthmus.planning.partition import cut_vertices
-from isthmus.types.cut import device_layers
+from isthmus.types.cut import Cut, device_layers
 
 SHA256 = "5" * 64
 
@@ -143,6 +145,131 @@ def test_random_networks(build, run, network, data):
             continue
         assert (split.head is None) == (not device)
         assert_parts_are_the_whole(run, model, graph, split, whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "layers", "cut_layers"),
+    [
+        ("text-detector", {"x": (1, 3, 480, 480)}, 330, 51),
+        ("text-detector", {"x": (1, 3, 64, 96)}, 330, 51),
+        ("text-recogniser", {"x": (1, 3, 48, 320)}, 403, 213),
+        ("text-recogniser", {"x": (2, 3, 48, 64)}, 403, 213),
+        ("text-direction", {"x": (3, 3, 48, 192)}, 234, 61),
+        ("layout-detector", None, 615, 44),
+    ],
+)
+def test_published_networks(published, run, name, shapes, layers, cut_layers):
+    path = published(name)
+    model, graph = read_model(path, shapes=shapes), load_graph(path, shapes=shapes)
+    assert graph.fixed_shapes == (shapes or {})
+    assert graph.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    stored = {name for node in model.graph.node for name in node.output} | set(graph.inputs)
+    assert graph.tensors.keys() <= stored
+    vertices = cut_vertices(graph)
+    assert (len(graph.layers), len(vertices)) == (layers, cut_layers)
+    single = [graph.layers[i].outputs for i in vertices if i < len(graph.layers) - 1]
+    pairs = [p for p in valid_pairs(graph, layers // 40) if graph.inputs[0] not in p]
+    cuts = [graph.inputs, *single[:: len(single) // 2], *pairs[:: max(len(pairs) // 2, 1)]]
+    cuts += sorted(candidate_cuts(graph, limit=8), key=len)[-2:]
+    if len(graph.outputs) > 1:
+        cuts.append(cut_behind(graph, graph.outputs[0]))
+    assert {len(tensors) for tensors in cuts} >= {1, 2}
+    whole = run(model, inputs_for(graph))
+    for tensors in dict.fromkeys(map(tuple, cuts)):
+        split = split_model(model, graph, tensors)
+        assert_parts_are_the_whole(run, model, graph, split, whole)
+
+
+def cut_behind(graph, output):
+    """Return the cut with all that an output needs on the device, the output with it."""
+    here, read = {output}, set()
+    for layer in reversed(graph.layers):
+        is_needed = not here.isdisjoint(layer.outputs)
+        (here if is_needed else read).update(layer.inputs)
+        here.update(layer.outputs if is_needed else ())
+    return tuple(sorted(here & read | {output}))
+
+
+@pytest.fixture
+def open_network(build):
+    """A network that computes the shape of its own output, for photographs of any size."""
+    nodes = [
+        ("Conv", "x w", "a", {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+        ("Relu", "a", "b"),
+        ("Shape", "x", "size"),
+        ("Slice", "size two four", "plane"),
+        ("Slice", "size zero two", "count"),
+        ("Concat", "count plane", "full", {"axis": 0}),
+        ("Resize", "b none none full", "c", {"mode": "nearest"}),
+        ("Add", "c x", "y"),
+    ]
+    stored = {
+        "w": np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype(np.float32),
+        "none": np.zeros(0, np.float32),
+        **{name: np.array([i], np.int64) for name, i in (("zero", 0), ("two", 2), ("four", 4))},
+    }
+    shapes = {"x": ("n", 3, "h", "w")}
+    return build(nodes, inputs="x", outputs="y", stored=stored, shapes=shapes)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 3, 6, 10)])
+def test_open_shapes_are_fixed_in_both_parts(open_network, run, shape):
+    graph = graph_from_model(open_network, name="test", sha256=SHA256, shapes={"x": shape})
+    assert [layer.op_type for layer in graph.layers] == ["Conv", "Relu", "Resize", "Add"]
+    for tensors in (["x"], ["b", "x"], ["c", "x"]):
+        split = split_model(open_network, graph, tensors)
+        assert_parts_are_the_whole(run, open_network, graph, split)
+        for part in (split.head, split.tail):
+            values = (*part.graph.input, *part.graph.output) if part else ()
+            assert all(d.dim_value for v in values for d in v.type.tensor_type.shape.dim)
+
+
+def test_other_shapes_make_another_cut(open_network):
+    shapes = ((1, 3, 8, 8), (1, 3, 8, 10))
+    graphs = [
+        graph_from_model(open_network, name="test", sha256=SHA256, shapes={"x": shape})
+        for shape in shapes
+    ]
+    ids = [split_model(open_network, graph, ["b", "x"]).cut.id for graph in graphs]
+    assert len({*ids, Cut.of(SHA256, ["b", "x"]).id}) == 3
+
+
+TOWERS = {
+    "two branches from input to output": (
+        [("MatMul", "x w", "a"), ("Relu", "a", "b"), ("MatMul", "x v", "c"), ("Tanh", "c", "d"),
+         ("Concat", "b d", "y", {"axis": 1})],
+        "x", "y", [("b", "x"), ("b", "d"), ("a", "c")],
+    ),
+    "two inputs and two outputs": (
+        [("MatMul", "x w", "a"), ("Relu", "a", "b"), ("MatMul", "m v", "c"), ("Tanh", "c", "d"),
+         ("Add", "b d", "e"), ("Neg", "e", "y"), ("Mul", "d d", "f"), ("MatMul", "f w", "z")],
+        "x m", "y z", [("b", "d"), ("d", "e"), ("e", "f"), ("m", "x"), ("b", "m")],
+    ),
+    "a mask that many layers read": (
+        [("MatMul", "x w", "a"), ("Mul", "a m", "b"), ("MatMul", "b v", "c"), ("Mul", "c m", "d"),
+         ("MatMul", "d w", "e"), ("Mul", "e m", "y")],
+        "x m", "y", [("a", "m"), ("b", "m"), ("d", "m"), ("m", "x")],
+    ),
+    "networks side by side": (
+        [("MatMul", "x w", "a"), ("Relu", "a", "y"), ("MatMul", "m v", "c"), ("Tanh", "c", "z")],
+        "x m", "y z", [("a", "c"), ("a", "m"), ("c", "y"), ("m", "x")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nodes_inputs_outputs_cuts", TOWERS.values(), ids=TOWERS)
+def test_networks_that_no_single_tensor_cuts(build, run, nodes_inputs_outputs_cuts):
+    nodes, inputs, outputs, cuts = nodes_inputs_outputs_cuts
+    rng = np.random.default_rng(0)
+    stored = {name: rng.normal(size=(64, 64)).astype(np.float32) for name in "wv"}
+    model = build(nodes, inputs=inputs, outputs=outputs, stored=stored, shape=(8, 64))
+    graph = graph_of(model)
+    assert set(cut_vertices(graph)) <= {len(graph.layers) - 1}
+    candidates = candidate_cuts(graph, limit=12)
+    assert all(len(tensors) > 1 for tensors in candidates)
+    for tensors in {*cuts, *candidates}:
+        split = split_model(model, graph, tensors)
+        assert_parts_are_the_whole(run, model, graph, split)
 
 
 @pytest.fixture

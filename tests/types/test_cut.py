@@ -32,6 +32,15 @@ def test_an_id_is_the_digest_that_the_shell_computes():
     assert Cut.of("abcd", ["x", "b/1"]).id == "a60c93c7ee58"
 
 
+def test_shapes_that_a_file_leaves_open_are_part_of_an_id():
+    # printf '%s\n%s\n\n%s' abcd x in=1,3,8,8 | sha256sum
+    cut = Cut.of("abcd", ["x"], {"in": [1, 3, 8, 8]})
+    assert cut.id == hashlib.sha256(b"abcd\nx\n\nin=1,3,8,8").hexdigest()[:12]
+    assert cut != Cut.of("abcd", ["x"], {"in": (1, 3, 8, 9)})
+    assert Cut.of("abcd", ["x"], {}) == Cut.of("abcd", ["x"])
+    assert Cut.of("ab", "x", {"a": (1,), "b": (2,)}) == Cut.of("ab", "x", {"b": (2,), "a": (1,)})
+
+
 def test_order_and_repeats_do_not_matter():
     assert Cut.of("ab", ["y", "x", "y"]) == Cut.of("ab", iter("xy"))
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli.output import console, write_json
-from isthmus.cli.tensors import shape_text, size_text, tensor_record, tensor_text
+from isthmus.cli.tensors import (
+    ShapesOption,
+    shape_text,
+    shapes_from_texts,
+    size_text,
+    tensor_record,
+    tensor_text,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +30,7 @@ _WIDE = 150  # columns
 
 def command(
     file: Annotated[Path, typer.Argument(help="The ONNX file.")],
+    shape_texts: ShapesOption = None,
     json_target: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Write it all as JSON; - prints only that."),
@@ -33,6 +41,7 @@ def command(
     Lists every layer with the size of what it puts out and the work it takes. A layer marked
     "cut" is a cut vertex: every path from input to output passes it, so sending its one output
     tensor is enough to continue elsewhere. Constants and weights count to the layers using them.
+    Shapes that the file leaves open are given with --shape; sizes and work are for these.
 
     Example: isthmus inspect mobilenet-v2.onnx
     """
@@ -40,7 +49,8 @@ def command(
     from isthmus.loading.onnx_file import load_graph, load_metadata
     from isthmus.planning.partition import cut_vertices
 
-    graph, metadata = load_graph(file), load_metadata(file)
+    graph = load_graph(file, shapes=shapes_from_texts(shape_texts or ()))
+    metadata = load_metadata(file)
     variant = variant_from_metadata(metadata, name=graph.name, sha256=graph.sha256)
     licence = licence_of(metadata)
     cuts = cut_vertices(graph)
@@ -70,7 +80,7 @@ def _summary(graph: ModelGraph, variant: Variant, licence: str, cuts: tuple[int,
         ("layers", str(len(graph.layers))),
         ("work", f"{graph.flops / 1e9:.3f} GFLOPs an inference"),
         ("weights", f"{graph.weight_bytes / 1e6:.2f} MB as used"),
-        ("cut vertices", f"{len(cuts)} of {len(graph.layers)} layers, marked below"),
+        ("cut vertices", _cuts_text(graph, cuts)),
     ]
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -78,6 +88,17 @@ def _summary(graph: ModelGraph, variant: Variant, licence: str, cuts: tuple[int,
     for label, text in facts:
         table.add_row(label, Text(text))
     return table
+
+
+def _cuts_text(graph: ModelGraph, cuts: tuple[int, ...]) -> str:
+    count = len(graph.layers)
+    if set(cuts) - {count - 1}:  # behind the last layer nothing is left to cut off
+        return f"{len(cuts)} of {count} layers, marked below"
+    found = "only the last layer" if cuts else f"none of {count} layers"
+    return (
+        f"{found}: no single tensor inside the network cuts it in two, several together do "
+        f"(isthmus split --at A --at B)"
+    )
 
 
 def _layers_table(graph: ModelGraph, cuts: tuple[int, ...], *, is_narrow: bool) -> Table:
@@ -124,6 +145,7 @@ def _record(
         "name": graph.name,
         "sha256": graph.sha256,
         "inputs": [tensor_record(graph.tensors[name]) for name in graph.inputs],
+        "fixed_shapes": {name: list(shape) for name, shape in graph.fixed_shapes.items()},
         "outputs": [tensor_record(graph.tensors[name]) for name in graph.outputs],
         "task": variant.task or None,
         "accuracy": None if accuracy is None else vars(accuracy),

@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from isthmus.cli.output import console, write_json
-from isthmus.cli.tensors import size_text, tensor_record, tensor_text
+from isthmus.cli.tensors import (
+    ShapesOption,
+    shapes_from_texts,
+    size_text,
+    tensor_record,
+    tensor_text,
+)
 
 __all__ = ["command"]
 
@@ -20,6 +26,7 @@ def command(
         typer.Option("--at", metavar="TENSOR", help="A tensor that crosses; may be repeated."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the two parts.")],
+    shape_texts: ShapesOption = None,
     as_repository: Annotated[
         bool,
         typer.Option(
@@ -36,7 +43,8 @@ def command(
 
     Writes head.onnx and tail.onnx, plain ONNX files that any runtime loads. The head computes the
     named tensors, the tail takes them and computes the rest. `isthmus inspect` lists the tensors;
-    a cut at the network's own input has no head.
+    a cut at the network's own input has no head. Shapes that the file leaves open are given with
+    --shape; both parts then have them fixed, and another shape is another cut with other parts.
 
     Example: isthmus split squeezenet-1.1.onnx --at /maxpool5/MaxPool_output_0 -o parts/
     """
@@ -46,8 +54,9 @@ def command(
     from isthmus.loading.split import split_model
     from isthmus.types.unit import tail_name
 
-    graph = load_graph(file)
-    split = split_model(read_model(file), graph, tensors)
+    shapes = shapes_from_texts(shape_texts or ())
+    graph = load_graph(file, shapes=shapes)
+    split = split_model(read_model(file, shapes=shapes), graph, tensors)
     name = tail_name(graph.name, split.cut.id)
     check_model(split.tail, called="tail")
     head_path = None
@@ -63,6 +72,7 @@ def command(
     record = {
         "network": graph.name,
         "graph_sha256": graph.sha256,
+        "fixed_shapes": {name: list(shape) for name, shape in graph.fixed_shapes.items()},
         "cut_id": split.cut.id,
         "tail_name": name,
         "crossing": [tensor_record(spec) for spec in crossing],

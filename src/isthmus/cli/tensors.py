@@ -1,12 +1,22 @@
-"""How commands show tensors, to people and as JSON. It reads no files."""
+"""How commands show tensors, to people and as JSON, and take their shapes. It reads no files."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
 
 from isthmus.types.graph import TensorSpec
 
-__all__ = ["shape_text", "size_text", "tensor_record", "tensor_text"]
+__all__ = [
+    "ShapesOption",
+    "shape_text",
+    "shapes_from_texts",
+    "size_text",
+    "tensor_record",
+    "tensor_text",
+]
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -17,6 +27,45 @@ def shape_text(shape: tuple[int, ...]) -> str:
         ('1x3x224x224', 'scalar')
     """
     return "x".join(map(str, shape)) if shape else "scalar"
+
+
+ShapesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1,3,480,480",
+        help="Shape of an input that the file leaves open; may be repeated.",
+    ),
+]
+
+
+def shapes_from_texts(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes by name that texts such as ``x=1,3,480,480`` give.
+
+    Raises:
+        typer.BadParameter: If one is none, or gives a name a second shape.
+
+    Examples:
+        >>> shapes_from_texts(["x=1,3,480,480", "scale="])
+        {'x': (1, 3, 480, 480), 'scale': ()}
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(",")) if sizes.strip() else ()
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise typer.BadParameter(
+                f"{text!r} is no shape of an input: give its name and its sizes, "
+                f"as in x=1,3,480,480",
+                param_hint="--shape",
+            )
+        if name in shapes:
+            raise typer.BadParameter(f"{name!r} is given two shapes", param_hint="--shape")
+        shapes[name] = shape
+    return shapes
 
 
 def size_text(size_bytes: int) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from isthmus.errors import ModelError
+from isthmus.loading.input_shapes import fixed_inputs, open_shapes
 from isthmus.loading.nodes import (
     needed_nodes,
     reads,
@@ -24,7 +25,7 @@ from isthmus.loading.nodes import (
     writes,
 )
 from isthmus.loading.shape_arithmetic import fold_arithmetic, fold_shapes
-from isthmus.loading.shape_inference import TensorType, declared_type, infer_types, stored_types
+from isthmus.loading.shape_inference import TensorType, infer_types, stored_types
 from isthmus.loading.stored_tensors import bits_per_element
 from isthmus.types.graph import TensorSpec
 
@@ -40,10 +41,7 @@ _RANDOM = frozenset(
         "RandomUniformLike",
     }
 )
-_STATIC_ADVICE = (
-    "export the network with static shapes, or fix them with "
-    "`python -m onnxruntime.tools.make_dynamic_shape_fixed`"
-)
+_STATIC_ADVICE = "export the network so that it follows from the shapes of the inputs"
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class NormalForm:
 
     Attributes:
         inputs: Names of the graph's inputs; initializers are not among them.
+        fixed_inputs: Those of them whose shapes the file leaves open.
         outputs: Names of the graph's outputs.
         constant_nodes: Nodes whose outputs are the same in every inference, in order.
         layers: All other nodes, in order.
@@ -60,6 +59,7 @@ class NormalForm:
     """
 
     inputs: tuple[str, ...]
+    fixed_inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constant_nodes: tuple[onnx.NodeProto, ...] = field(repr=False)
     layers: tuple[onnx.NodeProto, ...] = field(repr=False)
@@ -93,7 +93,9 @@ class NormalForm:
         return -(-math.prod(shape) * bits_per_element(elem_type) // 8)
 
 
-def normal_form(model: onnx.ModelProto) -> NormalForm:
+def normal_form(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+) -> NormalForm:
     """Return the normal form of a model's graph.
 
     A node is constant if it draws no random numbers, everything it reads is constant and it
@@ -102,10 +104,12 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
 
     Args:
         model: Any ONNX model; it is not changed.
+        shapes: Shapes by input name, for inputs whose shape the file leaves open.
 
     Raises:
-        ModelError: If there are no outputs or nothing computes one, an input's shape is dynamic,
-            nodes depend on each other in a circle, or onnx rejects the graph.
+        ModelError: If there are no outputs or nothing computes one, an input's shape is open or
+            ``shapes`` do not fit, nodes depend on each other in a circle, or onnx rejects the
+            graph.
     """
     graph = model.graph
     stored = stored_types(graph)
@@ -123,13 +127,11 @@ def normal_form(model: onnx.ModelProto) -> NormalForm:
     if missing is not None:
         raise ModelError(f"nothing in the file writes the output {missing!r}; is it damaged?")
     nodes = sorted_nodes(needed_nodes(graph.node, outputs), given)
-    declared = {value.name: declared_type(value) for value in inputs}
-    for name in declared:
-        _static_type(declared, name, "an input")
-    nodes, types = _with_types(model, nodes, inputs)
+    nodes, types = _with_types(model, nodes, fixed_inputs(inputs, shapes or {}))
     constant_nodes, layers = _divide(nodes, stored, outputs)
     return NormalForm(
         inputs=tuple(value.name for value in inputs),
+        fixed_inputs=open_shapes(inputs),
         outputs=outputs,
         constant_nodes=tuple(constant_nodes),
         layers=tuple(layers),

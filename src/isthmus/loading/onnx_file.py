@@ -45,30 +45,36 @@ _PLAIN = {
 }
 
 
-def read_model(path: Path) -> onnx.ModelProto:
+def read_model(path: Path, *, shapes: Mapping[str, Sequence[int]] | None = None) -> onnx.ModelProto:
     """Read an ONNX file with all its weights, those stored beside it included.
 
     Args:
         path: The ONNX file.
+        shapes: Shapes by input name, for inputs whose shape the file leaves open. The model is
+            checked with them; it is returned as it is stored.
 
     Raises:
         ModelError: If the file is missing, truncated, no ONNX model or rejected by onnx's
-            checker, or if weights stored beside it are missing or too short.
+            checker, if weights stored beside it are missing or too short, or if an input's shape
+            is open or ``shapes`` do not fit.
     """
     with _naming(path):
         model, _ = _parse(path)
         load_external(model, path.parent)
         check_claims(model)
-        normal_form(model)
+        normal_form(model, shapes)
         return model
 
 
-def load_graph(path: Path, *, name: str | None = None) -> ModelGraph:
+def load_graph(
+    path: Path, *, name: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> ModelGraph:
     """Load an ONNX file as a graph without weights.
 
     Args:
         path: The ONNX file.
         name: The network's name; by default as ``model_name`` says.
+        shapes: Shapes by input name, for inputs whose shape the file leaves open.
 
     Raises:
         ModelError: As ``read_model`` and ``graph_from_model``.
@@ -77,7 +83,8 @@ def load_graph(path: Path, *, name: str | None = None) -> ModelGraph:
         model, sha256 = _parse(path)
         load_external(model, path.parent, limit_bytes=_SHAPE_BYTES)
         check_claims(model)
-        return graph_from_model(model, name=name or model_name(path), sha256=sha256)
+        own_name = name or model_name(path)
+        return graph_from_model(model, name=own_name, sha256=sha256, shapes=shapes)
 
 
 def load_metadata(path: Path) -> dict[str, str]:
@@ -118,7 +125,13 @@ def model_name(path: Path) -> str:
     return path.stem
 
 
-def graph_from_model(model: onnx.ModelProto, *, name: str, sha256: str) -> ModelGraph:
+def graph_from_model(
+    model: onnx.ModelProto,
+    *,
+    name: str,
+    sha256: str,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> ModelGraph:
     """Return a model's graph: its needed nodes in topological order, constants absorbed.
 
     Initializers, ``Constant`` nodes and all that is computed from them alone become part of the
@@ -129,11 +142,13 @@ def graph_from_model(model: onnx.ModelProto, *, name: str, sha256: str) -> Model
         model: The model; large weights may be still outside.
         name: The network's name.
         sha256: Hex digest of the ONNX file.
+        shapes: Shapes by input name, for inputs whose shape the file leaves open.
 
     Raises:
-        ModelError: If onnx rejects the graph, or a tensor's shape is dynamic or unknown.
+        ModelError: If onnx rejects the graph, a tensor's shape is open or unknown, or ``shapes``
+            do not fit.
     """
-    form = normal_form(model)
+    form = normal_form(model, shapes)
     read = {tensor for node in form.layers for tensor in reads(node)} | set(form.outputs)
     tensors: dict[str, TensorSpec] = {
         tensor: form.spec(tensor, written_by="an input") for tensor in form.inputs
@@ -156,7 +171,8 @@ def graph_from_model(model: onnx.ModelProto, *, name: str, sha256: str) -> Model
                 weight_bytes=sum(form.size_bytes(t) for t in reads(node) if t in form.constants),
             )
         )
-    return ModelGraph(name, sha256, form.inputs, form.outputs, tuple(layers), tensors)
+    fixed = {tensor: tensors[tensor].shape for tensor in form.fixed_inputs}
+    return ModelGraph(name, sha256, form.inputs, form.outputs, tuple(layers), tensors, fixed)
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def infer_types(
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(
             f"the network's shapes do not fit together: {_first_line(error)}; "
-            f"export it again with static shapes"
+            f"give the inputs other sizes, or export it again with static shapes"
         ) from error
     except (DecodeError, EncodeError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"onnx cannot work on the network: {_first_line(error)}") from error

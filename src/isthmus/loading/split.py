@@ -17,6 +17,7 @@ from isthmus.errors import CutError, ModelError
 from isthmus.loading.metadata import head_metadata, metadata_of, tail_metadata
 from isthmus.loading.nodes import needed_nodes, reads
 from isthmus.loading.normal_form import NormalForm, normal_form
+from isthmus.loading.shape_inference import declared_type
 from isthmus.types.cut import Cut, device_layers
 from isthmus.types.graph import ModelGraph
 
@@ -52,7 +53,8 @@ def split_model(model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str
 
     Args:
         model: The whole model, its weights read; it is not changed.
-        graph: The same, as ``graph_from_model`` returns it.
+        graph: The same, as ``graph_from_model`` returns it; shapes that it was given for inputs
+            are those of the parts.
         tensors: Names of the frontier tensors, in any order.
 
     Returns:
@@ -62,7 +64,7 @@ def split_model(model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str
         CutError: If the tensors do not cut the network, or leave nothing for the server.
         ModelError: If ``model`` is not one that ``graph_from_model`` accepts.
     """
-    cut = Cut.of(graph.sha256, tensors)
+    cut = Cut.of(graph.sha256, tensors, graph.fixed_shapes)
     for name in cut.tensors:
         _check_known(graph, name)
     device = device_layers(graph, cut.tensors)
@@ -75,7 +77,7 @@ def split_model(model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str
             f"run the whole network on the device instead"
         )
     try:
-        form = normal_form(model)
+        form = normal_form(model, graph.fixed_shapes)
         metadata = metadata_of(model)
         stamp = {"isthmus.graph_sha256": graph.sha256, "isthmus.cut_id": cut.id}
         head = None
@@ -120,7 +122,11 @@ def _part(
     part.graph.input.extend(_declared(graph, name) for name in inputs)
     part.graph.output.extend(_declared(graph, name) for name in outputs)
     written = {name for node in nodes for name in node.output} - {*inputs, *outputs}
-    part.graph.value_info.extend(v for v in model.graph.value_info if v.name in written)
+    part.graph.value_info.extend(
+        value
+        for value in model.graph.value_info
+        if value.name in written and declared_type(value).static_shape is not None
+    )
     return part
 
 

@@ -6,7 +6,7 @@ It does not choose cuts (``planning`` does) and makes no files of them (``loadin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,23 +27,34 @@ class Cut:
     Attributes:
         graph_sha256: Digest of the ONNX file that is cut.
         tensors: Names of the frontier tensors, sorted, without repeats.
+        shapes: Name and shape of each input whose shape the file leaves open, sorted by name.
     """
 
     graph_sha256: str
     tensors: tuple[str, ...]
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @staticmethod
-    def of(graph_sha256: str, tensors: Iterable[str]) -> Cut:
-        """Return the cut at ``tensors``, whatever their order."""
-        return Cut(graph_sha256, tuple(sorted(set(tensors))))
+    def of(
+        graph_sha256: str,
+        tensors: Iterable[str],
+        shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> Cut:
+        """Return the cut at ``tensors`` for these input shapes, whatever their order."""
+        fixed = tuple(sorted((name, tuple(shape)) for name, shape in (shapes or {}).items()))
+        return Cut(graph_sha256, tuple(sorted(set(tensors))), fixed)
 
     @cached_property
     def id(self) -> str:
         """First 12 hex digits of SHA-256 over the graph's digest and the sorted tensor names.
 
-        The hashed text is UTF-8: the digest and then each name, joined by single line feeds.
+        The hashed text is UTF-8: the digest and then each name, joined by single line feeds. If
+        there are ``shapes``, an empty line and a line ``name=1,3,480,480`` for each follow.
         """
-        text = "\n".join((self.graph_sha256, *self.tensors))
+        lines = [self.graph_sha256, *self.tensors]
+        if self.shapes:
+            lines += ["", *(f"{name}={','.join(map(str, shape))}" for name, shape in self.shapes)]
+        text = "\n".join(lines)
         return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
 
 

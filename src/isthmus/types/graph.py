@@ -65,6 +65,8 @@ class ModelGraph:
         outputs: Names of the graph's outputs.
         layers: In topological order; every layer is needed by some output.
         tensors: Specs of every graph input and layer output, by name.
+        fixed_shapes: Shapes given while loading, of those inputs whose shapes the file leaves
+            open, by name.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ModelGraph:
     outputs: tuple[str, ...]
     layers: tuple[Layer, ...]
     tensors: Mapping[str, TensorSpec] = field(repr=False)
+    fixed_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def producers(self) -> Mapping[str, int]:
