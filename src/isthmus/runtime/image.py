@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from isthmus.errors import ImageError
 from isthmus.runtime.affine import dequantise
+from isthmus.runtime.image_header import plain_header
 from isthmus.types.conditions import ImageFacts
 from isthmus.types.variant import InputPipeline
 
@@ -72,6 +73,10 @@ def read_facts(data: bytes | memoryview) -> ImageFacts:
     Raises:
         ImageError: If the bytes are empty, no image of a known format, or too many pixels.
     """
+    plain = plain_header(data)
+    if plain is not None:
+        _check_size(plain.width, plain.height)
+        return plain
     with _pillow(), _opened(data) as image:
         assert image.format is not None
         name = image.format.lower()
@@ -193,10 +198,15 @@ def _opened(data: bytes | memoryview) -> Image.Image:
     if not len(data):
         raise ImageError("the image is empty (0 bytes)")
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"the image has {width} x {height} pixels, at most {MAX_PIXELS} are read")
+    _check_size(*image.size)
     return image
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"the image has too many pixels: {width} x {height}, at most {MAX_PIXELS} are read"
+        )
 
 
 def _orientation(image: Image.Image) -> int:

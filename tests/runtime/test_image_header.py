@@ -1,0 +1,101 @@
+"""Headers read by hand say what Pillow says, or nothing."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import isthmus_zoo
+from isthmus.runtime.image_header import plain_header
+from isthmus.types.conditions import ImageFacts
+
+
+def by_pillow(data: bytes) -> ImageFacts:
+    with Image.open(io.BytesIO(data)) as image:
+        name = "jpeg" if image.format == "MPO" else image.format.lower()
+        return ImageFacts(name, *image.size, len(data), "progressive" in image.info)
+
+
+def encoded(size, file_format, mode="RGB", **options) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def test_zoo_photographs_are_read_as_pillow_reads_them():
+    found = []
+    for path in isthmus_zoo.photograph_paths():
+        data = path.read_bytes()
+        assert plain_header(data) == by_pillow(data), path.name
+        found.append(plain_header(data).is_progressive)
+    assert any(found)
+    assert not all(found)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"x" * 60_000}])
+@pytest.mark.parametrize("size", [(1, 1), (17, 9), (640, 481)])
+def test_jpegs(mode, options, size):
+    data = encoded(size, "JPEG", mode, **options)
+    assert plain_header(data) == by_pillow(data)
+    assert plain_header(memoryview(data)) == by_pillow(data)
+
+
+def test_a_jpeg_with_metadata():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "x" * 5000
+    data = encoded((40, 30), "JPEG", exif=exif, icc_profile=b"p" * 100_000)
+    assert plain_header(data) == by_pillow(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "I;16"])
+def test_pngs(mode):
+    data = encoded((33, 21), "PNG", mode)
+    assert plain_header(data) == by_pillow(data)
+
+
+@pytest.mark.parametrize("file_format", ["WEBP", "BMP", "GIF", "TIFF"])
+def test_other_formats_are_left_to_pillow(file_format):
+    assert plain_header(encoded((33, 21), file_format)) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"no image", b"\x89PNG\r\n\x1a\n"]
+)
+def test_what_is_no_image_is_left_to_pillow(data):
+    assert plain_header(data) is None
+
+
+def test_a_header_without_a_size_is_left_to_pillow():
+    jpeg = bytearray(encoded((40, 30), "JPEG"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 7] = b"\0\0"  # its height comes later, in a segment of its own
+    assert plain_header(bytes(jpeg)) is None
+    png = bytearray(encoded((40, 30), "PNG"))
+    png[16:20] = bytes(4)
+    assert plain_header(bytes(png)) is None
+
+
+def test_truncated_headers_are_left_to_pillow():
+    data = encoded((40, 30), "JPEG", comment=b"x" * 300)
+    full = plain_header(data)
+    for end in range(data.index(b"\xff\xc0") + 9):
+        assert plain_header(data[:end]) is None
+    assert full is not None
+
+
+@given(st.binary(max_size=200), st.randoms(use_true_random=False))
+def test_no_bytes_raise_and_what_is_said_is_a_size(noise: bytes, rng: random.Random):
+    whole = encoded((40, 30), "JPEG")
+    at = rng.randrange(2, 60)
+    for data in (b"\xff\xd8\xff" + noise, whole[:at] + noise + whole[at:], noise):
+        found = plain_header(data)
+        assert found is None or (found.width > 0 and found.height > 0)
