@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.errors import ConditionsError, NoPlanError
 from isthmus.planning.columns import columns_for
-from isthmus.planning.decide import SAFETY_SDS, decide, decide_many
+from isthmus.planning.decide import SAFETY_SDS, decide, decide_many, predict
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link
@@ -185,6 +185,93 @@ def test_rules_exclude_rows(rules, allowed):
         plan = decide(TABLE, conditions, rules)
         assert plan.index in allowed
         assert plan.latency_s >= decide(TABLE, conditions, FASTEST).latency_s * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("mode", "allowed"), [("only_device", {0, 3}), ("only_edge", {1}), ("auto", {0, 1, 3})]
+)
+def test_only_one_site_is_a_rule_on_families(mode, allowed):
+    found = {
+        decide(TABLE, Conditions(link, PHOTO), Rules(objective, mode=mode)).index
+        for link in (FAST, SLOW)
+        for objective in ("least_latency", "most_accurate")
+    }
+    assert found <= allowed
+    with pytest.raises(NoPlanError, match="families"):
+        decide(TABLE, Conditions(FAST), Rules(mode=mode, families=frozenset()))
+
+
+def test_a_preferred_site_needs_to_be_in_time():
+    table = table_of(
+        entry("local", 0.100, accuracy=0.7), entry("file", 0.0, 0.04, 0.0, accuracy=0.7)
+    )
+    now = Conditions(FAST)
+    latency_s = 0.04 + 0.001 + 1e-5
+    for mode, site, other, needed_s in [
+        ("prefer_device", 0, 1, 0.1), ("prefer_edge", 1, 0, latency_s),
+    ]:  # fmt: skip
+        in_time, late = (
+            decide(table, now, Rules(mode=mode, deadline_s=needed_s * factor))
+            for factor in (1.0001, 0.9999)
+        )
+        assert (in_time.index, in_time.slack_s > 0) == (site, True)
+        assert late.index == (other if mode == "prefer_device" else 1)  # else the least latency
+
+
+def test_without_a_deadline_a_preferred_site_needs_to_be_nearly_as_good():
+    for factor, index in [(1.199, 1), (1.201, 0)]:
+        table = table_of(
+            entry("file", 0.0, 0.099 - 1e-5, 0.0, accuracy=0.7),
+            entry("local", 0.1 * factor, accuracy=0.7),
+            entry("local", 0.1 * factor, accuracy=0.6, name="small"),
+        )
+        for objective in ("most_accurate", "least_latency"):
+            rules = Rules(objective, mode="prefer_device")
+            assert decide(table, Conditions(FAST), rules).index == index
+
+
+def test_a_preferred_site_costs_no_accuracy_unless_latency_alone_is_asked_for():
+    table = table_of(entry("file", 0.0, 0.1, 0.0, accuracy=0.7), entry("local", 0.11, accuracy=0.6))
+    found = [
+        decide(table, Conditions(FAST), Rules(objective, mode="prefer_device")).index
+        for objective in ("most_accurate", "least_latency")
+    ]
+    assert found == [0, 1]
+
+
+def test_a_preferred_site_that_is_not_there_is_passed_over():
+    away = Conditions(FAST, PHOTO, is_server_available=False)
+    assert decide(TABLE, away, Rules(mode="prefer_edge")).index == 0
+    only = Rules(mode="prefer_device", families=frozenset({"file"}))
+    assert decide(TABLE, Conditions(FAST, PHOTO), only).index == 1
+
+
+def test_a_byte_budget_counts_the_photograph():
+    cheap = Rules("least_latency", max_sent_bytes=100_500)
+    assert decide(TABLE, Conditions(FAST, PHOTO), cheap).row.family == "file"
+    larger = dataclasses.replace(PHOTO, file_bytes=100_001)
+    assert decide(TABLE, Conditions(FAST, larger), cheap).row.family == "local"
+    assert decide(TABLE, Conditions(FAST, PHOTO), cheap).row.family == "file"
+    assert decide(TABLE, Conditions(FAST), Rules(max_sent_bytes=500)).row.family == "file"
+    none = Rules("least_latency", max_sent_bytes=0)
+    assert decide(TABLE, Conditions(FAST, PHOTO), none).row.family == "local"
+    with pytest.raises(NoPlanError, match="max_sent_bytes 0 excludes 2"):
+        decide(TABLE, Conditions(FAST, PHOTO), dataclasses.replace(none, mode="only_edge"))
+
+
+def test_predictions_are_those_of_deciding():
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        table, now = random_table(rng, 20), random_conditions(rng)
+        for rules in (FASTEST, Rules(), Rules(deadline_s=0.2)):
+            plans = predict(table, now, rules)
+            assert [p.index for p in plans] == sorted(p.index for p in plans)
+            chosen = decide(table, now, rules)
+            (found,) = [p for p in plans if p.index == chosen.index]
+            assert (found.row, found.accuracy) == (chosen.row, chosen.accuracy)
+            assert found.latency_s == pytest.approx(chosen.latency_s)
+            assert found.latency_sd_s == pytest.approx(chosen.latency_sd_s)
+            assert dict(found.stages_s) == pytest.approx(dict(chosen.stages_s))
 
 
 def test_no_plan_says_which_rule_excluded_what():

@@ -12,38 +12,36 @@ A plan that leaves at its exit with probability ``q`` skips all stages after ``h
 ``1 - q`` in ``c`` and in the wait, so that ``mean = q * (end of head) + (1 - q) * all``. The
 spread *between* its two ends is not in the variance.
 
-A decision is taken once a request, when the processor's caches hold something else, so that code
-and data not touched count more than operations saved: the plans that may be chosen are laid out
-once (``_View``), one product predicts them all, and the rest is plain numbers of one plan.
+The plans that may be chosen are laid out once (``planning.view``), one product predicts them all,
+and the rest is plain numbers of one plan.
 """
 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import ConditionsError, NoPlanError
-from isthmus.planning.columns import BASES, Numbers, layout_of, numbers_of
+from isthmus.planning.columns import Numbers, numbers_of
+from isthmus.planning.view import Candidate, View, add_waits, spread_s, view_of
 from isthmus.types.conditions import Conditions
-from isthmus.types.plan import STAGES, Plan, PlanRow, PlanTable, Rules
+from isthmus.types.plan import SITE_FAMILIES, STAGES, Plan, PlanTable, Rules
 
-__all__ = ["SAFETY_SDS", "Decisions", "decide", "decide_many"]
+__all__ = ["PREFERENCE_RATIO", "SAFETY_SDS", "Decisions", "decide", "decide_many", "predict"]
 
 SAFETY_SDS = 1.64
 """Standard deviations kept between the mean and the deadline: 95 % of a normal distribution."""
 
-_AFTER_HEAD = STAGES.index("head") + 1
-_WAIT = STAGES.index("wait")
-_UPLINK = BASES.index("uplink")
-_VIEWS_KEPT = 64
+PREFERENCE_RATIO = 1.2
+"""Without a deadline, a preferred plan may take this many times as long as the best of all."""
+
 _ANY = Rules()
-_NONE: frozenset[str] = frozenset()
+_PREFERRED_SITES = {"prefer_device": "device", "prefer_edge": "edge"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +72,12 @@ def decide(table: PlanTable, conditions: Conditions, rules: Rules = _ANY) -> Pla
     mean latency if there is none. Ties go to the lower latency, then to fewer bytes, then to the
     earlier row.
 
+    ``prefer_device`` and ``prefer_edge`` decide twice: among the plans of that site
+    (``SITE_FAMILIES``), and among all. With a deadline the site's plan is taken if its slack is
+    not negative. Without one it is taken if its latency is at most ``PREFERENCE_RATIO`` times
+    that of the best of all, and, unless latency alone is asked for, its accuracy is no lower.
+    Otherwise, or if the site has no plan, the best of all is taken.
+
     Args:
         table: All plans, ``P`` of them.
         conditions: The instant.
@@ -89,43 +93,40 @@ def decide(table: PlanTable, conditions: Conditions, rules: Rules = _ANY) -> Pla
 
     Complexity: O(P K) for K columns; the first time under these rules O(P S K) for S stages.
     """
-    view = _view(table, conditions, rules)
-    numbers = numbers_of(conditions, view.decode_targets)
-    values, features = numbers.values, numbers.features
-    if not numbers.largest * view.largest < math.inf:
-        raise ConditionsError("the predicted latency is not finite under these conditions")
-    x = [values[base] * features[feature] for base, feature in view.sources]
-    # `dot`, not `@`: it needs less than half the time when the caches are cold.
-    latencies_s: list[float] = view.totals.dot(x).tolist()
-    waits_s: Mapping[int, float] = {}
-    if conditions.unit_ready_s:
-        waits_s = _wait(view, conditions.unit_ready_s, x, latencies_s)
+    if rules.mode in _PREFERRED_SITES:
+        return _decide_preferring(table, conditions, rules)
+    view = view_of(table, conditions, rules)
+    numbers, latencies_s, waits_s = _predicted(view, conditions)
     file_bytes = conditions.image.file_bytes if conditions.image else 0
     if rules.deadline_s is not None and rules.objective == "most_accurate":
         limit_s = rules.deadline_s
         position = _most_accurate(view, numbers, latencies_s, limit_s, file_bytes)
     else:
         position = _first_least(view.candidates, latencies_s, file_bytes)
-    latency_s, chosen = latencies_s[position], view.candidates[position]
-    latency_sd_s = _spread_s(chosen, numbers)
-    if not latency_s + latency_sd_s < math.inf:
-        raise ConditionsError("the predicted latency is not finite under these conditions")
-    stages_s = dict.fromkeys(STAGES, 0.0)
-    for stage, base, feature, seconds in chosen.terms:
-        stages_s[stage] += seconds * features[feature] * values[base]
-    if waits_s:
-        stages_s["wait"] = waits_s.get(position, 0.0)
-    deadline_s = math.inf if rules.deadline_s is None else rules.deadline_s
-    return Plan(
-        row=chosen.row,
-        index=chosen.row_index,
-        latency_s=latency_s,
-        latency_sd_s=latency_sd_s,
-        accuracy=chosen.accuracy,
-        sent_bytes=chosen.sent_bytes + chosen.files * file_bytes,
-        slack_s=deadline_s - latency_s - SAFETY_SDS * latency_sd_s,
-        stages_s=stages_s,
-    )
+    latency_s, wait_s = latencies_s[position], waits_s.get(position, 0.0)
+    return _plan(view.candidates[position], latency_s, wait_s, numbers, rules, file_bytes)
+
+
+def predict(table: PlanTable, conditions: Conditions, rules: Rules = _ANY) -> tuple[Plan, ...]:
+    """Return what every plan that may be chosen would cost, in the table's order.
+
+    Args:
+        table: All plans.
+        conditions: The instant.
+        rules: What excludes plans, and the deadline that their slack refers to.
+
+    Raises:
+        NoPlanError: If the rules, or the server's absence, leave no plan.
+        ConditionsError: If the conditions cannot be computed with.
+    """
+    view = view_of(table, conditions, replace(rules, objective="least_latency"))
+    numbers, latencies_s, waits_s = _predicted(view, conditions)
+    file_bytes = conditions.image.file_bytes if conditions.image else 0
+    plans = [
+        _plan(candidate, latencies_s[i], waits_s.get(i, 0.0), numbers, rules, file_bytes)
+        for i, candidate in enumerate(view.candidates)
+    ]
+    return tuple(sorted(plans, key=lambda plan: plan.index))
 
 
 def decide_many(
@@ -154,209 +155,90 @@ def decide_many(
     )
 
 
-class _Candidate(NamedTuple):
-    """One row of a table as plain numbers.
-
-    Attributes:
-        row: What it does.
-        row_index: Its row in the table.
-        terms: Stage, base, feature and coefficient of all that is not zero; coefficients after
-            an exit count as often as they are taken.
-        residual_s: Standard deviation that the terms do not explain, seconds.
-        accuracy: 0 to 1.
-        sent_bytes: Mean bytes sent, the photograph not included.
-        sent_bytes_sd: Their standard deviation.
-        files: How often the photograph itself is sent.
-        waits: How often it waits for its unit.
-    """
-
-    row: PlanRow
-    row_index: int
-    terms: tuple[tuple[str, int, int, float], ...]
-    residual_s: float
-    accuracy: float
-    sent_bytes: float
-    sent_bytes_sd: float
-    files: float
-    waits: float
-
-
-class _View(NamedTuple):
-    """The ``V`` rows of a table that may be chosen; it must not hold the table itself.
-
-    Attributes:
-        candidates: The rows, the most accurate first, then in the table's order.
-        sources: Base and feature of each of the ``L`` columns that some row needs.
-        decode_targets: See ``columns.Layout``.
-        totals: Coefficients summed over the stages, float64 ``[V, L]``.
-        arrivals: Coefficients summed over the stages before ``wait``, float64 ``[V, L]``.
-        largest: The largest of ``totals``.
-        units: Candidates by the name of the server's unit that they need.
-    """
-
-    candidates: tuple[_Candidate, ...]
-    sources: tuple[tuple[int, int], ...]
-    decode_targets: tuple[int, ...]
-    totals: NDArray[np.float64]
-    arrivals: NDArray[np.float64]
-    largest: float
-    units: Mapping[str, tuple[int, ...]]
-
-
-_Restriction = tuple[frozenset[str] | None, frozenset[str] | None, bool, bool, bool, frozenset[str]]
-_views: dict[int, dict[_Restriction, _View]] = {}
-"""Views by the identity of their table, as long as it lives."""
-
-
-def _view(table: PlanTable, conditions: Conditions, rules: Rules) -> _View:
-    """Return the rows that may be chosen; the last few views are kept as long as the table is.
-
-    Raises:
-        NoPlanError: If there are none.
-    """
-    never = _NONE
-    if conditions.unit_ready_s:
-        never = frozenset(
-            u for u, ready_s in conditions.unit_ready_s.items() if ready_s == math.inf
-        )
-    key = (
-        rules.variants,
-        rules.families,
-        rules.no_pixels_leave,
-        rules.deadline_s is None and rules.objective == "most_accurate",
-        conditions.is_server_available,
-        never,
+def _decide_preferring(table: PlanTable, conditions: Conditions, rules: Rules) -> Plan:
+    """Return the plan of the preferred site if it is good enough, else the best of all."""
+    at_site, anywhere = _without_preference(rules)
+    try:
+        preferred = decide(table, conditions, at_site)
+    except NoPlanError:
+        return decide(table, conditions, anywhere)
+    if rules.deadline_s is not None and preferred.slack_s >= 0:
+        return preferred
+    best = decide(table, conditions, anywhere)
+    is_enough = (
+        rules.deadline_s is None
+        and preferred.latency_s <= PREFERENCE_RATIO * best.latency_s
+        and (rules.objective == "least_latency" or preferred.accuracy >= best.accuracy)
     )
-    views = _views.get(id(table))
-    if views is None:
-        views = _views[id(table)] = {}
-        weakref.finalize(table, _views.pop, id(table)).atexit = False
-    found = views.get(key)
-    if found is None:
-        found = _lay_out(table, _allowed(table, conditions, rules, never), is_best_only=key[3])
-        if len(views) >= _VIEWS_KEPT:
-            views.clear()
-        views[key] = found
-    return found
+    return preferred if is_enough else best
 
 
-def _allowed(
-    table: PlanTable, conditions: Conditions, rules: Rules, never: frozenset[str]
-) -> NDArray[np.bool_]:
-    """Return which rows may be chosen, ``[P]``.
-
-    Raises:
-        NoPlanError: If there are none, with the reasons.
-    """
-    if not table.rows:
-        raise NoPlanError("the plan table has no rows")
-    excluded = dict(_exclusions(table, rules))
-    if not conditions.is_server_available:
-        excluded["the server is not available"] = np.array([not r.is_local for r in table.rows])
-    units = {row.unit for row in table.rows if not row.is_local}
-    if never & units:
-        excluded[f"never ready: {sorted(never & units)}"] = np.array(
-            [not r.is_local and r.unit in never for r in table.rows]
-        )
-    allowed = np.ones(len(table.rows), bool)
-    for rows in excluded.values():
-        allowed &= ~rows
-    if not allowed.any():
-        reasons = "; ".join(f"{why} excludes {int(rows.sum())}" for why, rows in excluded.items())
-        raise NoPlanError(f"none of {len(table.rows)} plans is left: {reasons}")
-    return allowed
-
-
-def _exclusions(table: PlanTable, rules: Rules) -> Mapping[str, NDArray[np.bool_]]:
-    """Return which rows each rule excludes, by the rule in words."""
-    found = {}
-    if rules.variants is not None:
-        names = rules.variants
-        found[f"variants {sorted(names)}"] = np.array([r.variant not in names for r in table.rows])
+@lru_cache(maxsize=64)
+def _without_preference(rules: Rules) -> tuple[Rules, Rules]:
+    """Return the rules for the preferred site alone, and those for anywhere."""
+    families = SITE_FAMILIES[_PREFERRED_SITES[rules.mode]]
     if rules.families is not None:
-        kinds = rules.families
-        found[f"families {sorted(kinds)}"] = np.array([r.family not in kinds for r in table.rows])
-    if rules.no_pixels_leave:
-        found["no_pixels_leave"] = np.array([r.has_pixels for r in table.rows])
-    return found
+        families &= rules.families
+    return replace(rules, mode="auto", families=families), replace(rules, mode="auto")
 
 
-def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], *, is_best_only: bool) -> _View:
-    """Return the view of the allowed rows (at least one), or of the most accurate of them."""
-    if is_best_only:
-        allowed = allowed & (table.accuracy == table.accuracy[allowed].max())
-    indices = sorted(np.flatnonzero(allowed).tolist(), key=lambda index: -table.accuracy[index])
-    weighted = table.coefficients[indices]
-    weighted[:, _AFTER_HEAD:] *= (1.0 - table.exit_probability[indices])[:, None, None]
-    needed = np.flatnonzero(weighted.any(axis=(0, 1))).tolist()
-    layout = layout_of([table.columns[column] for column in needed])
-    weighted = weighted[:, :, needed]
-    totals = weighted.sum(axis=1)
-    units: dict[str, tuple[int, ...]] = {}
-    for position, index in enumerate(indices):
-        row = table.rows[index]
-        if not row.is_local:
-            units[row.unit] = (*units.get(row.unit, ()), position)
-    return _View(
-        tuple(
-            _candidate(table, index, weighted[position], layout.sources)
-            for position, index in enumerate(indices)
-        ),
-        layout.sources,
-        layout.decode_targets,
-        totals,
-        table.coefficients[indices][:, :_WAIT, needed].sum(axis=1),
-        float(totals.max(initial=0.0)),
-        units,
+def _predicted(
+    view: View, conditions: Conditions
+) -> tuple[Numbers, list[float], Mapping[int, float]]:
+    """Return the conditions as numbers, and each candidate's mean latency and wait, seconds.
+
+    Raises:
+        ConditionsError: If a latency is not finite.
+    """
+    numbers = numbers_of(conditions, view.decode_targets)
+    values, features = numbers.values, numbers.features
+    if not numbers.largest * view.largest < math.inf:
+        raise ConditionsError("the predicted latency is not finite under these conditions")
+    x = [values[base] * features[feature] for base, feature in view.sources]
+    # `dot`, not `@`: it needs less than half the time when the caches are cold.
+    latencies_s: list[float] = view.totals.dot(x).tolist()
+    waits_s: Mapping[int, float] = {}
+    if conditions.unit_ready_s:
+        waits_s = add_waits(view, conditions.unit_ready_s, x, latencies_s)
+    return numbers, latencies_s, waits_s
+
+
+def _plan(
+    chosen: Candidate,
+    latency_s: float,
+    wait_s: float,
+    numbers: Numbers,
+    rules: Rules,
+    file_bytes: float,
+) -> Plan:
+    """Return a candidate as a plan.
+
+    Raises:
+        ConditionsError: If its latency is not finite.
+    """
+    latency_sd_s = spread_s(chosen, numbers)
+    if not latency_s + latency_sd_s < math.inf:
+        raise ConditionsError("the predicted latency is not finite under these conditions")
+    values, features = numbers.values, numbers.features
+    stages_s = dict.fromkeys(STAGES, 0.0)
+    for stage, base, feature, seconds in chosen.terms:
+        stages_s[stage] += seconds * features[feature] * values[base]
+    stages_s["wait"] = wait_s
+    deadline_s = math.inf if rules.deadline_s is None else rules.deadline_s
+    return Plan(
+        row=chosen.row,
+        index=chosen.row_index,
+        latency_s=latency_s,
+        latency_sd_s=latency_sd_s,
+        accuracy=chosen.accuracy,
+        sent_bytes=chosen.sent_bytes + chosen.files * file_bytes,
+        slack_s=deadline_s - latency_s - SAFETY_SDS * latency_sd_s,
+        stages_s=stages_s,
     )
-
-
-def _candidate(
-    table: PlanTable,
-    index: int,
-    weighted: NDArray[np.float64],
-    sources: Sequence[tuple[int, int]],
-) -> _Candidate:
-    """Return one row, whose coefficients ``[S, L]`` are weighted by how often they count."""
-    stages, columns = np.nonzero(weighted)
-    terms = zip(stages.tolist(), columns.tolist(), weighted[stages, columns].tolist(), strict=True)
-    files = 0.0
-    if "uplink_file_s" in table.columns:
-        upload, file = STAGES.index("upload"), table.columns.index("uplink_file_s")
-        files = float(table.coefficients[index, upload, file])
-    return _Candidate(
-        row=table.rows[index],
-        row_index=index,
-        terms=tuple((STAGES[stage], *sources[column], seconds) for stage, column, seconds in terms),
-        residual_s=float(table.residual_s[index]),
-        accuracy=float(table.accuracy[index]),
-        sent_bytes=float(table.sent_bytes[index]),
-        sent_bytes_sd=float(table.sent_bytes_sd[index]),
-        files=files,
-        waits=1.0 - float(table.exit_probability[index]),
-    )
-
-
-def _wait(
-    view: _View, unit_ready_s: Mapping[str, float], x: list[float], latencies_s: list[float]
-) -> Mapping[int, float]:
-    """Add to the latencies what remains of the units' getting ready; return it by position."""
-    waiting = {
-        position: ready_s
-        for unit, ready_s in unit_ready_s.items()
-        for position in view.units.get(unit, ())
-    }
-    if waiting:
-        arrivals_s = view.arrivals.dot(x).tolist()
-        for position, ready_s in waiting.items():
-            wait_s = max(0.0, ready_s - arrivals_s[position]) * view.candidates[position].waits
-            latencies_s[position] += wait_s
-            waiting[position] = wait_s
-    return waiting
 
 
 def _first_least(
-    candidates: Sequence[_Candidate], latencies_s: Sequence[float], file_bytes: float
+    candidates: Sequence[Candidate], latencies_s: Sequence[float], file_bytes: float
 ) -> int:
     """Return the position of the least latency, then of least bytes sent, then of least index."""
     least_s = min(latencies_s)
@@ -373,7 +255,7 @@ def _first_least(
 
 
 def _most_accurate(
-    view: _View,
+    view: View,
     numbers: Numbers,
     latencies_s: Sequence[float],
     deadline_s: float,
@@ -392,24 +274,10 @@ def _most_accurate(
         found = view.candidates[position]
         if fitting and found.accuracy < view.candidates[fitting[0]].accuracy:
             break
-        if latency_s + SAFETY_SDS * _spread_s(found, numbers) <= deadline_s:
+        if latency_s + SAFETY_SDS * spread_s(found, numbers) <= deadline_s:
             fitting.append(position)
             limit_s = latency_s
     if not fitting:
         return _first_least(view.candidates, latencies_s, file_bytes)
     candidates = [view.candidates[position] for position in fitting]
     return fitting[_first_least(candidates, [latencies_s[p] for p in fitting], file_bytes)]
-
-
-def _spread_s(candidate: _Candidate, numbers: Numbers) -> float:
-    """Return the standard deviation of a candidate's latency, seconds."""
-    features = numbers.features
-    moved = [0.0] * len(BASES)
-    for _, base, feature, seconds in candidate.terms:
-        moved[base] += seconds * features[feature]
-    sent_s = numbers.values[_UPLINK] * candidate.sent_bytes_sd
-    variance = candidate.residual_s * candidate.residual_s + sent_s * sent_s
-    for base, sd in enumerate(numbers.sds):
-        moved_s = moved[base] * sd
-        variance += moved_s * moved_s
-    return math.sqrt(variance)

@@ -10,10 +10,22 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAMILIES", "STAGES", "Family", "Plan", "PlanRow", "PlanTable", "Rules"]
+__all__ = [
+    "FAMILIES", "MODES", "SITE_FAMILIES", "STAGES",
+    "Family", "Mode", "Plan", "PlanRow", "PlanTable", "Rules",
+]  # fmt: skip
 
 Family = Literal["local", "file", "resized", "tensor", "split"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+
+Mode = Literal["auto", "prefer_device", "prefer_edge", "only_device", "only_edge"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+SITE_FAMILIES: Mapping[str, frozenset[Family]] = {
+    "device": frozenset({"local"}),
+    "edge": frozenset({"file", "resized", "tensor"}),
+}
+"""Families of plans that run all of the network's layers at one site."""
 
 STAGES = (
     "decode",  # device: file to pixels
@@ -136,6 +148,12 @@ class Rules:
         no_pixels_leave: Whether plans that send the photograph, or anything computed from it
             without any weight, are excluded. This promises no privacy: what leaves a network's
             inside can be inverted too.
+        mode: ``auto`` for the best plan anywhere. ``only_device`` and ``only_edge`` narrow
+            ``families`` to those that run all layers there (``SITE_FAMILIES``).
+            ``prefer_device`` and ``prefer_edge`` take such a plan where it is good enough:
+            ``planning.decide`` says when.
+        max_sent_bytes: Plans that are predicted to send more, on the mean and with the
+            photograph if it is sent, are excluded; ``None`` for no limit.
     """
 
     objective: Literal["least_latency", "most_accurate"] = "most_accurate"
@@ -143,6 +161,8 @@ class Rules:
     variants: frozenset[str] | None = None
     families: frozenset[Family] | None = None
     no_pixels_leave: bool = False
+    mode: Mode = "auto"
+    max_sent_bytes: float | None = None
 
     def __post_init__(self) -> None:
         if self.objective not in ("least_latency", "most_accurate"):
@@ -154,6 +174,15 @@ class Rules:
         unknown = (self.families or frozenset()) - frozenset(FAMILIES)
         if unknown:
             raise ValueError(f"unknown families {sorted(unknown)}, known are {FAMILIES}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r}: one of {', '.join(MODES)}")
+        if self.max_sent_bytes is not None and not self.max_sent_bytes >= 0:
+            raise ValueError(f"max_sent_bytes must not be negative, got {self.max_sent_bytes}")
+        if self.mode.startswith("only_"):
+            families = SITE_FAMILIES[self.mode.removeprefix("only_")]
+            if self.families is not None:
+                families &= self.families
+            object.__setattr__(self, "families", families)
 
 
 @dataclass(frozen=True, slots=True)
