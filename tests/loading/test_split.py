@@ -209,7 +209,10 @@ def open_network(build):
         **{name: np.array([i], np.int64) for name, i in (("zero", 0), ("two", 2), ("four", 4))},
     }
     shapes = {"x": ("n", 3, "h", "w")}
-    return build(nodes, inputs="x", outputs="y", stored=stored, shapes=shapes)
+    model = build(nodes, inputs="x", outputs="y", stored=stored, shapes=shapes)
+    inner = helper.make_tensor_value_info("a", TensorProto.FLOAT, ("n", 3, "h/2", "w/2"))
+    model.graph.value_info.append(inner)
+    return model
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 3, 6, 10)])
@@ -220,7 +223,8 @@ def test_open_shapes_are_fixed_in_both_parts(open_network, run, shape):
         split = split_model(open_network, graph, tensors)
         assert_parts_are_the_whole(run, open_network, graph, split)
         for part in (split.head, split.tail):
-            values = (*part.graph.input, *part.graph.output) if part else ()
+            inner = part.graph if part else onnx.GraphProto()
+            values = (*inner.input, *inner.output, *inner.value_info)
             assert all(d.dim_value for v in values for d in v.type.tensor_type.shape.dim)
 
 
