@@ -9,7 +9,7 @@ by an array, and the inside of one is only cut if a lower bound leaves hope.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -192,13 +192,29 @@ class CheapestPlan:
                 continue
             vector = around + segment.costs(found.on_device)
             if (total_s := float(vector @ weights)) < bound_s:
-                first = int(self._starts[k]) + 1
-                free = (first + int(i) for i in np.flatnonzero(found.on_device))
-                device, costs, bound_s = frozenset([*range(first), *free]), vector, total_s
+                device, costs, bound_s = self._device(k, found.on_device), vector, total_s
         if device is None or costs is None:
             return Answer(None, least_s)
-        found_costs = (float(costs[0]), float(costs[1]), float(costs[2]))
-        return Answer(Found(device, found_costs), least_s)
+        return Answer(Found(device, _vector(costs)), least_s)
+
+    def some(self, limit: int) -> Iterator[Found]:
+        """Yield all plans that divide no segment, and up to ``limit`` that divide each segment.
+
+        Plans that send what must not cross are left out.
+        """
+        for layers, costs in zip(self._layers, self._whole, strict=True):
+            if np.isfinite(costs).all():
+                yield Found(frozenset(range(layers)), _vector(costs))
+        for k, segment in self._segments.items():
+            for on_device in segment.divisions(limit):
+                costs = self._around[k] + segment.costs(on_device)
+                if np.isfinite(costs).all():
+                    yield Found(self._device(k, on_device), _vector(costs))
+
+    def _device(self, k: int, on_device: NDArray[np.bool_]) -> frozenset[int]:
+        """Return the device's layers if segment ``k`` is divided so."""
+        first = int(self._starts[k]) + 1
+        return frozenset([*range(first), *(first + np.flatnonzero(on_device)).tolist()])
 
     def _floors_s(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what no cut inside each segment can cost less than, seconds.
@@ -219,6 +235,10 @@ class CheapestPlan:
         self.cuts += 1
         self._always[place, 1] = max(self._always[place, 1], found.least)
         self._is_sharp[place] = True
+
+
+def _vector(costs: NDArray[np.float64]) -> CostVector:
+    return float(costs[0]), float(costs[1]), float(costs[2])
 
 
 def _crossings(

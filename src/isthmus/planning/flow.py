@@ -95,7 +95,8 @@ class FlowNetwork:
     def _rounded_cut(self, capacities: NDArray[np.float64], bound: float) -> FlowCut | None:
         if not bound > 0:
             return None
-        shares = np.bincount(self._places, np.append(capacities / bound, 1), len(self._columns))
+        clipped = np.append(np.minimum(capacities, bound), bound)
+        shares = np.bincount(self._places, clipped / bound, len(self._columns))
         rounded = np.floor(np.minimum(shares, 1) * _CAPACITY).astype(np.int32)
         size = self._root + 1
         network = csr_matrix((rounded, self._columns, self._starts), shape=(size, size))

@@ -7,17 +7,16 @@ once, and only its capacities change with the conditions.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+from isthmus.planning.flow import FlowNetwork
 
 __all__ = ["Crossing", "SegmentCut", "SegmentNetwork"]
-
-_CAPACITY = 2**29
-"""What the bound on a cut becomes in SciPy's int32; an arc and its reverse stay below 2^31."""
 
 _Costs = NDArray[np.float64]
 
@@ -73,12 +72,11 @@ class SegmentNetwork:
         self._device_s, self._server_s = device_s, server_s
         self._crossings = crossings
         self.always = np.zeros(3)  # what crosses wherever the segment is cut
-        source, sink, self._root = count, count + 1, count + 2
+        source, sink, size = count, count + 1, count + 2
         arcs: list[tuple[int, int]] = [(source, i) for i in range(count)]
         arcs += [(i, sink) for i in range(count)]
         costs: list[tuple[float, float, float]] = []
-        infinite: list[tuple[int, int]] = [(self._root, source)]
-        size = count + 3
+        infinite: list[tuple[int, int]] = []
         for tensor in crossings:
             producer = source if tensor.producer < 0 else tensor.producer
             if tensor.is_read_behind:
@@ -100,17 +98,8 @@ class SegmentNetwork:
         self._tensor_costs = np.array(costs, float).reshape(-1, 3)
         sizes = [t.costs[1] for t in crossings if np.isfinite(t.costs[1])]
         self.most_bytes = sum(sizes) + 1.0  # no cut that is allowed has as many
-        self._lay_out(np.array(arcs + infinite, np.int64), len(arcs), size)
-
-    def _lay_out(self, arcs: NDArray[np.int64], finite: int, size: int) -> None:
-        """Number all arcs and their reverses in the order of a sparse matrix's rows."""
-        both = np.concatenate([arcs, arcs[:, ::-1]])
-        keys, places = np.unique(both[:, 0] * size + both[:, 1], return_inverse=True)
-        rows = keys // size
-        self._columns = (keys % size).astype(np.int32)
-        self._starts = np.searchsorted(rows, np.arange(size + 1)).astype(np.int32)
-        self._finite, self._infinite = places[:finite], places[finite : len(arcs)]
-        self._size = size
+        self._infinite = np.full(len(infinite), np.inf)
+        self._flow = FlowNetwork(arcs + infinite, source=source, sink=sink)
 
     def floor(self, weights: _Costs) -> float:
         """Return what no cut can cost less than, by looking at each layer alone.
@@ -124,9 +113,7 @@ class SegmentNetwork:
     def cut(self, weights: _Costs, bound: float) -> SegmentCut:
         """Return a least cut if one costs less than ``bound``.
 
-        Each layer's smaller cost is paid anyhow and left out. The rest is scaled so that what is
-        left of ``bound`` is 2^29 and *rounded down*: the flow is then a lower bound on every cut,
-        without error, and cannot overflow, since one arc at the source ends it there.
+        Each layer's smaller cost is paid anyhow and left out of the flow.
 
         Args:
             weights: float64 ``[3]``, of device seconds, bytes and server seconds.
@@ -140,26 +127,32 @@ class SegmentNetwork:
         paid = np.minimum(here, there)
         with np.errstate(invalid="ignore"):
             tensors = np.nan_to_num(self._tensor_costs * weights, nan=np.inf).sum(axis=1)
-        exact = np.bincount(
-            self._finite,
-            np.minimum(np.concatenate([there - paid, here - paid, tensors]), room),
-            minlength=len(self._columns),
-        )
-        capacities = np.floor(np.minimum(exact / room, 1.0) * _CAPACITY).astype(np.int32)
-        capacities[self._infinite] = _CAPACITY
-        shape = (self._size, self._size)
-        network = csr_matrix((capacities, self._columns, self._starts), shape=shape)
-        sink = len(self._device_s) + 1
-        found = maximum_flow(network, self._root, sink)
-        if found.flow_value >= _CAPACITY:
+        capacities = np.concatenate([there - paid, here - paid, tensors, self._infinite])
+        found = self._flow.cut(capacities, below=room)
+        if found is None:
             return SegmentCut(None, bound)
-        residual = network - found.flow
-        residual.eliminate_zeros()
-        reached = breadth_first_order(residual, self._root, return_predecessors=False)
-        on_device = np.zeros(self._size, bool)
-        on_device[reached] = True
-        least = floor + found.flow_value / _CAPACITY * room
-        return SegmentCut(on_device[: len(self._device_s)], least)
+        return SegmentCut(found.is_source_side[: len(paid)], floor + found.least)
+
+    def divisions(self, limit: int) -> Iterator[NDArray[np.bool_]]:
+        """Yield up to ``limit`` ways to divide the segment, those with few layers here first.
+
+        The one with no free layer on the device is left out.
+        """
+        count = len(self._device_s)
+        needs: list[set[int]] = [set() for _ in range(count)]
+        for tensor in self._crossings:
+            for reader in tensor.readers:
+                needs[reader] |= {tensor.producer} - {-1}
+        pending = deque([frozenset[int]()])
+        left = limit
+        while pending:
+            device = pending.popleft()
+            for layer in range(max(device, default=-1) + 1, count):
+                if needs[layer] <= device and left:
+                    left -= 1
+                    grown = device | {layer}
+                    pending.append(grown)
+                    yield np.isin(np.arange(count), list(grown))
 
     def costs(self, on_device: NDArray[np.bool_]) -> _Costs:
         """Return seconds here, bytes and seconds there of the segment cut so, float64 ``[3]``."""
