@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from isthmus.planning.partition import Partition, PartitionProblem, partition_of
+from isthmus.planning.partition import Partition, PartitionProblem, bottleneck_of, partition_of
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["brute_force"]
+__all__ = ["brute_force", "brute_force_min_max"]
 
 _MOST_LAYERS = 20
 
 
 def brute_force(problem: PartitionProblem) -> Partition:
-    """Return a partition of least cost by trying all; ties go to all layers on the device.
+    """Return a partition of least latency by trying all; ties go to all layers on the device.
 
     Complexity: O(2^n) for n layers that do not depend on each other.
 
     Raises:
         ValueError: If there are more than 20 layers.
     """
+    return _best(problem, partition_of)
+
+
+def brute_force_min_max(problem: PartitionProblem) -> Partition:
+    """Return a partition of least bottleneck by trying all; otherwise as ``brute_force``."""
+    return _best(problem, bottleneck_of)
+
+
+def _best(
+    problem: PartitionProblem, costed: Callable[[PartitionProblem, frozenset[int]], Partition]
+) -> Partition:
     count = len(problem.graph.layers)
     if count > _MOST_LAYERS:
         raise ValueError(f"{count} layers are too many for brute force")
-    best = partition_of(problem, frozenset(range(count)))
+    best = costed(problem, frozenset(range(count)))
     for device in _closed_sets(problem.graph):
-        best = min(best, partition_of(problem, device), key=lambda found: found.cost_s)
+        best = min(best, costed(problem, device), key=lambda found: found.cost_s)
     return best
 
 

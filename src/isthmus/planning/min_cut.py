@@ -93,7 +93,7 @@ def cut_free_layers(problem: PartitionProblem, free: range, *, below_s: float) -
             producer = source
         if not readers or (producer == source and is_read_behind):
             continue
-        inside = [reader for reader in readers if reader < count]
+        inside = [reader for reader in readers if 0 <= reader < count]
         if is_read_behind:
             crossing = (producer, sink)
         elif len(inside) == 1:
