@@ -105,6 +105,17 @@ def test_open_shapes_are_asked_for_and_taken(run, open_path):
     assert record["sha256"] == hashlib.sha256(open_path.read_bytes()).hexdigest()
 
 
+def test_says_so_where_there_is_nothing_to_cut(run, tmp_path):
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "one", values[:1], values[1:]
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    (tmp_path / "one.onnx").write_bytes(model.SerializeToString())
+    text = " ".join(run(tmp_path / "one.onnx").stdout.split())
+    assert "cut vertices the only layer: there is nothing inside to cut" in text
+
+
 def test_says_so_where_no_single_tensor_cuts(run, open_path):
     result = run(open_path, "--shape", "x=1,3,20,30")
     text = " ".join(result.stdout.split())

@@ -94,6 +94,8 @@ def _cuts_text(graph: ModelGraph, cuts: tuple[int, ...]) -> str:
     count = len(graph.layers)
     if set(cuts) - {count - 1}:  # behind the last layer nothing is left to cut off
         return f"{len(cuts)} of {count} layers, marked below"
+    if count == 1:
+        return "the only layer: there is nothing inside to cut"
     found = "only the last layer" if cuts else f"none of {count} layers"
     return (
         f"{found}: no single tensor inside the network cuts it in two, several together do "
