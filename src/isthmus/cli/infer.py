@@ -10,7 +10,8 @@ import typer
 from rich.markup import escape
 
 from isthmus.cli.output import console, write_json
-from isthmus.cli.units import checked_server, milliseconds, seconds_from_text
+from isthmus.cli.rules import MODE_HELP, check_variants, rules_from_options
+from isthmus.cli.units import checked_server, milliseconds
 from isthmus.errors import ImageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def command(
             help="The least latency, of any network, instead of the most accurate network.",
         ),
     ] = False,
+    mode: Annotated[str, typer.Option(help=MODE_HELP)] = "auto",
+    max_sent_bytes: Annotated[
+        int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
     json_target: Annotated[
         str | None,
@@ -60,28 +65,17 @@ def command(
     """
     from isthmus.device.client import Device
     from isthmus.loading.bundle import open_bundle
-    from isthmus.types.plan import Rules
 
-    try:
-        deadline_s = None if deadline is None else seconds_from_text(deadline)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--deadline") from error
-    if fastest and deadline_s is not None:
-        raise typer.BadParameter(
-            "the fastest plan takes no deadline; choose one of the two", param_hint="--fastest"
-        )
-    opened = open_bundle(bundle)
-    unknown = sorted(set(variant or ()) - set(opened.variants))
-    if unknown:
-        known = ", ".join(opened.variants)
-        raise typer.BadParameter(
-            f"no {unknown[0]} in {bundle}: it has {known}", param_hint="--variant"
-        )
-    rules = Rules(
-        objective="least_latency" if fastest else "most_accurate",
-        variants=frozenset(variant) if variant else None,
+    rules = rules_from_options(
+        deadline=deadline,
+        variant=variant,
         no_pixels_leave=no_pixels_leave,
+        fastest=fastest,
+        mode=mode,
+        max_sent_bytes=max_sent_bytes,
     )
+    opened = open_bundle(bundle)
+    check_variants(rules, opened.variants, bundle)
     out = console(stderr=json_target == "-")
     records = []
     with Device(opened, server=server, rules=rules, threads=threads) as device:
@@ -89,7 +83,7 @@ def command(
             out.print(f"{escape(server)} does not answer: everything runs here", style="yellow")
         for path in images:
             try:
-                outcome = device.infer(path.read_bytes(), deadline_s=deadline_s)
+                outcome = device.infer(path.read_bytes())
             except ImageError as error:
                 raise ImageError(f"{path}: {error}") from error
             record = _record(path, outcome, device)

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "serve": "On the edge server: offer the networks of a folder.",
     "build": "On a workstation, once: make a bundle from networks.",
     "profile": "On the device, once: measure what every plan costs with a server.",
+    "plan": "Say which plan suits a link and a photograph, and why; or draw the map.",
     "infer": "On the device: answer photographs, each by the plan that suits it now.",
     "inspect": "Show what a network is made of and where it may be cut.",
     "split": "Cut a network into two ONNX files.",

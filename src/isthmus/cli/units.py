@@ -6,9 +6,19 @@ import re
 
 import typer
 
-__all__ = ["checked_server", "milliseconds", "seconds_from_text"]
+__all__ = [
+    "bytes_per_s_from_text",
+    "checked_server",
+    "megabits",
+    "milliseconds",
+    "pixels_from_text",
+    "seconds_from_text",
+]
 
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(us|ms|s)\s*", re.ASCII)
+_RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kmg]?)bit(?:/s)?\s*", re.ASCII | re.I)
+_SIZE = re.compile(r"\s*([0-9]{1,6})\s*x\s*([0-9]{1,6})\s*", re.ASCII)
+_BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
@@ -29,6 +39,53 @@ def seconds_from_text(text: str) -> float:
             f"{text!r} is no duration: write a number and a unit, such as 80ms or 1.5s"
         )
     return seconds
+
+
+def bytes_per_s_from_text(text: str) -> float:
+    """Return the bytes per second that a rate such as ``10mbit`` or ``500 kbit/s`` says.
+
+    Raises:
+        ValueError: If it is no positive rate with a unit (bit, kbit, mbit, gbit).
+
+    Examples:
+        >>> bytes_per_s_from_text("10mbit"), bytes_per_s_from_text("1 Gbit/s")
+        (1250000.0, 125000000.0)
+    """
+    match = _RATE.fullmatch(text)
+    rate = float(match[1]) * _BITS[match[2].lower()] / 8 if match else 0.0
+    if rate <= 0:
+        raise ValueError(f"{text!r} is no rate: write a number and a unit, such as 10mbit")
+    return rate
+
+
+def pixels_from_text(text: str) -> tuple[int, int]:
+    """Return width and height that a text such as ``1600x1200`` says.
+
+    Raises:
+        ValueError: If it says no size.
+
+    Examples:
+        >>> pixels_from_text("1600x1200")
+        (1600, 1200)
+    """
+    match = _SIZE.fullmatch(text)
+    if not match or int(match[1]) * int(match[2]) == 0:
+        raise ValueError(f"{text!r} is no size in pixels: write it as 1600x1200")
+    return int(match[1]), int(match[2])
+
+
+def megabits(bytes_per_s: float) -> str:
+    """Return a rate as people read it, with three digits.
+
+    Examples:
+        >>> megabits(1250000.0), megabits(6250.0), megabits(1.25e8), megabits(156789.0)
+        ('10 Mbit/s', '50 kbit/s', '1 Gbit/s', '1.25 Mbit/s')
+    """
+    bits = bytes_per_s * 8
+    for unit, size in (("Gbit/s", 1e9), ("Mbit/s", 1e6)):
+        if bits >= size:
+            return f"{bits / size:.3g} {unit}"
+    return f"{bits / 1e3:.3g} kbit/s"
 
 
 def milliseconds(seconds: float) -> str:

@@ -155,8 +155,8 @@ def _why(chosen: Plan, plans: list[Plan], rules: Rules) -> tuple[str, ...]:
         which = "in time" if rules.deadline_s is not None else "allowed"
         if len(networks) > 1 and chosen.accuracy > 0:
             found.append(f"{network} is the most accurate network {which} ({best.accuracy:.1%}).")
-        if len(same) > 1:
-            equal = [p for p in same if p.accuracy == chosen.accuracy and p.slack_s >= 0]
+        equal = [p for p in same if p.accuracy == chosen.accuracy and p.slack_s >= 0]
+        if len(equal) > 1:
             found.append(f"It is the fastest of its {_count(len(equal), 'plan')} so accurate.")
         found += _missed(chosen, plans)
     elif rules.objective == "most_accurate" and not in_time:

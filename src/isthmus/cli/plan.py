@@ -1,0 +1,311 @@
+"""``isthmus plan``: which plan suits given conditions, and why. It parses, calls and prints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+
+from isthmus.cli.output import console, write_json
+from isthmus.cli.rules import MODE_HELP, check_variants, rules_from_options
+from isthmus.cli.units import (
+    bytes_per_s_from_text,
+    megabits,
+    milliseconds,
+    pixels_from_text,
+    seconds_from_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from isthmus.loading.bundle import Bundle
+    from isthmus.planning.explain import Explanation, RunnerUp
+    from isthmus.planning.sweep import Stretch
+    from isthmus.types.conditions import Conditions, ImageFacts
+    from isthmus.types.plan import Plan
+
+__all__ = ["command"]
+
+_SITES = dict.fromkeys(("decode", "preprocess", "head", "encode"), "device")
+_SITES |= dict.fromkeys(("wait", "server_decode", "server"), "server")
+_BAR = 30  # characters
+_T = TypeVar("_T")
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A profiled bundle.")],
+    uplink: Annotated[
+        str | None, typer.Option(help="Rate to the server, e.g. 10mbit; else as profiled.")
+    ] = None,
+    downlink: Annotated[
+        str | None, typer.Option(help="Rate from the server; else the uplink's.")
+    ] = None,
+    rtt: Annotated[
+        str | None, typer.Option(help="Round trip, e.g. 20ms; else as profiled.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="The photograph.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Instead of a photograph: a JPEG of so many pixels, WxH.")
+    ] = None,
+    file_bytes: Annotated[
+        int | None, typer.Option(min=1, help="With --size: the file's bytes.")
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="When the answer is needed, e.g. 80ms: the most accurate plan in time."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Use only this network; may be repeated.")
+    ] = None,
+    no_pixels_leave: Annotated[
+        bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
+    ] = False,
+    fastest: Annotated[
+        bool,
+        typer.Option(
+            "--fastest",
+            help="The least latency, of any network, instead of the most accurate network.",
+        ),
+    ] = False,
+    mode: Annotated[str, typer.Option(help=MODE_HELP)] = "auto",
+    max_sent_bytes: Annotated[
+        int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
+    ] = None,
+    server_slowdown: Annotated[
+        float, typer.Option(help="How much slower the server is than when profiled.")
+    ] = 1.0,
+    device_slowdown: Annotated[
+        float, typer.Option(help="How much slower the device is than when profiled.")
+    ] = 1.0,
+    runners_up: Annotated[int, typer.Option(min=0, help="How many runners-up to print.")] = 5,
+    json_target: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
+    ] = None,
+) -> None:
+    """Say which plan suits a link and a photograph, what it would cost, and why.
+
+    Needs no server and no device: the profiled bundle knows it all. Prints the
+    chosen plan's timeline, the reasons, the runners-up, and at which uplink rate
+    and server load each of them would win.
+
+    Example: isthmus plan app.isthmus --uplink 10mbit --rtt 20ms --deadline 80ms
+    """
+    from isthmus.loading.bundle import open_bundle
+    from isthmus.planning.explain import explain
+
+    rules = rules_from_options(
+        deadline=deadline,
+        variant=variant,
+        no_pixels_leave=no_pixels_leave,
+        fastest=fastest,
+        mode=mode,
+        max_sent_bytes=max_sent_bytes,
+    )
+    opened = open_bundle(bundle)
+    check_variants(rules, opened.variants, bundle)
+    conditions = replace(
+        _conditions(opened, uplink, downlink, rtt, _facts(opened, image, size, file_bytes)),
+        server_slowdown=server_slowdown,
+        device_slowdown=device_slowdown,
+    )
+    found = explain(opened.profiled_table(), conditions, rules)
+    write_json(_record(found, conditions), json_target)
+    if json_target != "-":
+        out = console()
+        out.print(_conditions_line(conditions), soft_wrap=True)
+        _print(out, found, runners_up)
+
+
+def _parsed(text: str, parse: Callable[[str], _T], option: str) -> _T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _conditions(
+    opened: Bundle, uplink: str | None, downlink: str | None, rtt: str | None, facts: ImageFacts
+) -> Conditions:
+    """Return the conditions; what is given is taken as certain, the rest is as profiled."""
+    from isthmus.types.conditions import Conditions
+
+    link = opened.profiled_link()
+    if uplink is not None:
+        rate = _parsed(uplink, bytes_per_s_from_text, "--uplink")
+        link = replace(
+            link, uplink_bytes_per_s=rate, uplink_sd_ratio=0.0,
+            downlink_bytes_per_s=rate, downlink_sd_ratio=0.0,
+        )  # fmt: skip
+    if downlink is not None:
+        rate = _parsed(downlink, bytes_per_s_from_text, "--downlink")
+        link = replace(link, downlink_bytes_per_s=rate, downlink_sd_ratio=0.0)
+    if rtt is not None:
+        link = replace(link, rtt_s=_parsed(rtt, seconds_from_text, "--rtt"), rtt_sd_s=0.0)
+    return Conditions(link, facts)
+
+
+def _facts(
+    opened: Bundle, image: Path | None, size: str | None, file_bytes: int | None
+) -> ImageFacts:
+    """Return the facts of the photograph, or of the bundle's photograph of median size."""
+    from isthmus.errors import BundleError, ImageError
+    from isthmus.runtime.image import read_facts
+    from isthmus.types.conditions import ImageFacts
+
+    if (size is None) != (file_bytes is None):
+        raise typer.BadParameter("--size and --file-bytes go together", param_hint="--size")
+    if size is not None and file_bytes is not None:
+        if image is not None:
+            raise typer.BadParameter("a photograph has its own size", param_hint="--size")
+        return ImageFacts("jpeg", *_parsed(size, pixels_from_text, "--size"), file_bytes)
+    if image is not None:
+        try:
+            return read_facts(image.read_bytes())
+        except ImageError as error:
+            raise ImageError(f"{image}: {error}") from error
+    photographs = sorted(opened.photographs(), key=len)
+    if not photographs:
+        raise BundleError(f"{opened.path} has no photograph: say --image, or --size")
+    return read_facts(photographs[len(photographs) // 2])
+
+
+def _conditions_line(conditions: Conditions) -> str:
+    link, image = conditions.link, conditions.image
+    assert image is not None
+    return (
+        f"uplink {megabits(link.uplink_bytes_per_s)}, downlink "
+        f"{megabits(link.downlink_bytes_per_s)}, round trip {milliseconds(link.rtt_s)}; "
+        f"{image.format} {image.width} x {image.height}, {image.file_bytes / 1e3:.0f} KB; "
+        f"device x{conditions.device_slowdown:g}, server x{conditions.server_slowdown:g} "
+        "of the profiled time"
+    )
+
+
+def _print(out: Console, found: Explanation, count: int) -> None:
+    from rich import box
+    from rich.table import Table
+
+    plan = found.plan
+    out.print(f"\n[bold]{escape(plan.row.label)}[/bold]  {_figures(plan)}", soft_wrap=True)
+    stages = Table.grid(padding=(0, 2))
+    longest_s = max(plan.stages_s.values())
+    for stage, seconds in plan.stages_s.items():
+        if seconds > 0:
+            bar = "█" * max(1, round(_BAR * seconds / longest_s))
+            site = _SITES.get(stage, "link")
+            stages.add_row("", site, stage.replace("_", " "), milliseconds(seconds), bar)
+    out.print(stages)
+    out.print("\n" + escape(" ".join(found.why)), soft_wrap=True)
+    for axis, parts in found.stretches.items():
+        out.print(f"[dim]{_stays(axis, parts, plan)}[/dim]", soft_wrap=True)
+    if found.excluded:
+        reasons = "; ".join(f"{why}: {n}" for why, n in found.excluded.items())
+        out.print(f"Plans excluded by {escape(reasons)}", soft_wrap=True)
+    shown = list(found.runners_up[:count])
+    if found.alternative is not None and shown and found.alternative not in shown:
+        shown.append(found.alternative)
+    if not shown:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("runner-up", overflow="fold")
+    for title in ("time", "against", "accuracy", "KB sent", "wins at uplink", "at server"):
+        table.add_column(title, justify="right")
+    for other in shown:
+        table.add_row(*_runner_up_cells(other))
+    out.print(table)
+
+
+def _runner_up_cells(other: RunnerUp) -> tuple[str, ...]:
+    plan = other.plan
+    rate, slowdown = other.wins_at["uplink_bytes_per_s"], other.wins_at["server_slowdown"]
+    return (
+        escape(plan.row.label) + (" (late)" if plan.slack_s < 0 else ""),
+        milliseconds(plan.latency_s),
+        f"{other.later_s * 1e3:+.1f} ms",
+        f"{plan.accuracy:.1%}",
+        f"{plan.sent_bytes / 1e3:.1f}",
+        "never" if rate is None else megabits(rate),
+        "never" if slowdown is None else f"x{slowdown:.3g}",
+    )
+
+
+def _figures(plan: Plan) -> str:
+    spread = f" ± {milliseconds(plan.latency_sd_s)}" if plan.latency_sd_s else ""
+    late = " [red]probably late[/red]" if plan.slack_s < 0 else ""
+    return (
+        f"{milliseconds(plan.latency_s)}{spread}{late}, accuracy {plan.accuracy:.1%}, "
+        f"{plan.sent_bytes / 1e3:.1f} KB sent"
+    )
+
+
+def _stays(axis: str, parts: Sequence[Stretch], plan: Plan) -> str:
+    """Say between which values a plan stays the chosen one, and what is chosen beyond."""
+    is_uplink = axis == "uplink_bytes_per_s"
+    place = next(i for i, part in enumerate(parts) if part.plan.index == plan.index)
+    last = max(i for i, part in enumerate(parts) if part.plan.index == plan.index)
+
+    def said(value: float) -> str:
+        return megabits(value) if is_uplink else f"x{value:.3g} of its profiled time"
+
+    beyond = []
+    if place > 0:
+        beyond.append(f"below {said(parts[place].low)} {parts[place - 1].plan.row.label}")
+    if last + 1 < len(parts):
+        beyond.append(f"above {said(parts[last].high)} {parts[last + 1].plan.row.label}")
+    name = "Uplink" if is_uplink else "Server"
+    return escape(f"{name}: {'; '.join(beyond)}." if beyond else f"{name}: changes nothing.")
+
+
+def _record(found: Explanation, conditions: Conditions) -> dict[str, Any]:
+    link, image = conditions.link, conditions.image
+    assert image is not None
+    return {
+        "conditions": {
+            "uplink_bytes_per_s": link.uplink_bytes_per_s,
+            "downlink_bytes_per_s": link.downlink_bytes_per_s,
+            "rtt_s": link.rtt_s,
+            "device_slowdown": conditions.device_slowdown,
+            "server_slowdown": conditions.server_slowdown,
+            "image": {
+                "format": image.format,
+                "width": image.width,
+                "height": image.height,
+                "file_bytes": image.file_bytes,
+            },
+        },
+        "plan": {**_plan_record(found.plan), "stages_s": dict(found.plan.stages_s)},
+        "why": list(found.why),
+        "excluded": dict(found.excluded),
+        "runners_up": [
+            {**_plan_record(r.plan), "later_s": r.later_s, "wins_at": dict(r.wins_at)}
+            for r in found.runners_up
+        ],
+        "along": {
+            axis: [
+                {"low": p.low, "high": p.high, "plan": p.plan.row.label, "late": p.is_late}
+                for p in parts
+            ]
+            for axis, parts in found.stretches.items()
+        },
+    }
+
+
+def _plan_record(plan: Plan) -> dict[str, Any]:
+    return {
+        "label": plan.row.label,
+        "variant": plan.row.variant,
+        "family": plan.row.family,
+        "cut_id": plan.row.cut_id,
+        "latency_s": plan.latency_s,
+        "latency_sd_s": plan.latency_sd_s,
+        "accuracy": plan.accuracy,
+        "sent_bytes": plan.sent_bytes,
+        "slack_s": plan.slack_s,
+    }

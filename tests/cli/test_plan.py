@@ -1,0 +1,137 @@
+import json
+import re
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from isthmus.building.build import build_bundle
+from isthmus.cli.plan import command
+from isthmus.errors import BundleError, ConditionsError, NoPlanError
+from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.planning.columns import columns_for
+from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
+
+LINK = {"uplink_bytes_per_s": 1e6, "downlink_bytes_per_s": 1e7, "rtt_s": 0.01}
+COSTS = {"local": (0.100, 0.0, 0.0), "file": (0.0, 0.02, 300.0), "resized": (0.03, 0.02, 2000.0),
+         "tensor": (0.03, 0.02, 3000.0), "split": (0.05, 0.01, 20_000.0)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle_path(small_model_path, photograph_files, tmp_path_factory):
+    """A bundle that nothing was measured with: each family has made-up costs."""
+    path = tmp_path_factory.mktemp("bundles") / "app.isthmus"
+    build_bundle({"small": small_model_path}, path, calibration=photograph_files)
+    return path
+
+
+@pytest.fixture(scope="module")
+def profiled_path(bundle_path, tmp_path_factory):
+    import shutil
+
+    path = tmp_path_factory.mktemp("profiled") / "app.isthmus"
+    shutil.copytree(bundle_path, path)
+    entries = []
+    for candidate in open_bundle(path).candidates:
+        device_s, server_s, sent = COSTS[candidate.row.family]
+        terms = {"head": {"device": device_s}, "server": {"server": server_s}}
+        if candidate.row.is_local:
+            del terms["server"]
+        link = link_terms(candidate.row.family, sent_bytes=sent, received_bytes=1000)
+        entries.append(PlanEntry(candidate.row, terms | link, sent_bytes=sent, accuracy=0.75))
+    save_profile(path, compile_table(entries, columns_for([20])), {"link": LINK})
+    return path
+
+
+@pytest.fixture
+def run(profiled_path):
+    app = typer.Typer()
+    app.command()(command)
+
+    def call(*arguments, bundle=profiled_path):
+        return CliRunner().invoke(app, [str(bundle), *map(str, arguments)])
+
+    return call
+
+
+def test_it_prints_plan_timeline_reasons_and_runners_up(run):
+    result = run("--uplink", "10mbit", "--rtt", "20ms", "--size", "1600x1200", "--file-bytes", 9000)
+    assert result.exit_code == 0, result.output
+    text = result.stdout
+    assert "uplink 10 Mbit/s, downlink 10 Mbit/s, round trip 20.0 ms" in text
+    assert "jpeg 1600 x 1200, 9 KB" in text
+    assert "small file" in text
+    latency_ms = 20 + 20 + (300 + 9000) / 1.25e6 * 1e3 + 1000 / 1.25e6 * 1e3
+    assert f"{latency_ms:.1f} ms, accuracy 75.0%, 9.3 KB sent" in text
+    assert re.search(r"link +upload +17.4 ms", text)
+    assert re.search(r"server +server +20.0 ms", text)
+    local_from = 3000 / (0.100 - 0.05 - 0.02 - 0.0008) * 8 / 1e3  # against the input tensor
+    assert f"{local_from:.3g} kbit/s" in text
+    assert "never" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "family"),
+    [
+        (["--uplink", "10mbit"], "file"),
+        (["--uplink", "10kbit"], "local"),
+        (["--uplink", "10mbit", "--no-pixels-leave", "--device-slowdown", "9"], "split"),
+        (["--uplink", "10mbit", "--server-slowdown", "20"], "local"),
+        (["--uplink", "10mbit", "--mode", "only_device"], "local"),
+        (["--uplink", "10kbit", "--mode", "only_edge", "--fastest"], None),
+        (["--uplink", "10mbit", "--deadline", "1s", "--mode", "prefer_device"], "local"),
+        (["--uplink", "10mbit", "--max-sent-bytes", "0"], "local"),
+        ([], "file"),
+    ],
+)
+def test_conditions_and_rules_decide(run, options, family):
+    record = json.loads(run(*options, "--json", "-").stdout)
+    assert record["plan"]["family"] == family or (family is None and record["plan"]["sent_bytes"])
+
+
+def test_all_of_it_as_json(run, tmp_path, photograph_files):
+    target = tmp_path / "plan.json"
+    result = run("--image", photograph_files[0], "--rtt", "30ms", "--json", target)
+    assert "small" in result.stdout
+    record = json.loads(target.read_text())
+    assert record["conditions"]["uplink_bytes_per_s"] == 1e6
+    assert record["conditions"]["rtt_s"] == pytest.approx(0.03)
+    assert record["conditions"]["image"]["file_bytes"] == photograph_files[0].stat().st_size
+    assert sum(record["plan"]["stages_s"].values()) == pytest.approx(record["plan"]["latency_s"])
+    assert all(r["later_s"] >= 0 for r in record["runners_up"])
+    parts = record["along"]["uplink_bytes_per_s"]
+    assert [p["high"] for p in parts[:-1]] == [p["low"] for p in parts[1:]]
+    assert record["plan"]["label"] in [p["plan"] for p in parts]
+
+
+def test_runners_up_can_be_left_out(run):
+    assert "runner-up" in run().stdout
+    assert "runner-up" not in run("--runners-up", 0).stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--uplink", "10"],
+        ["--uplink", "0mbit"],
+        ["--rtt", "20"],
+        ["--size", "1600x1200"],
+        ["--size", "wide", "--file-bytes", "9"],
+        ["--file-bytes", "9"],
+        ["--mode", "cloud"],
+        ["--variant", "other"],
+        ["--deadline", "soon"],
+        ["--deadline", "80ms", "--fastest"],
+    ],
+)
+def test_what_means_nothing_is_refused(run, options):
+    assert run(*options).exit_code == 2
+
+
+def test_errors_are_left_to_the_caller(run, bundle_path):
+    result = run(bundle=bundle_path)
+    assert isinstance(result.exception, BundleError)
+    assert "has not been profiled" in str(result.exception)
+    assert isinstance(run("--server-slowdown", 0).exception, ConditionsError)
+    nothing = run("--mode", "only_edge", "--max-sent-bytes", 0)
+    assert isinstance(nothing.exception, NoPlanError)
