@@ -11,6 +11,7 @@ from isthmus.building.build import build_bundle
 from isthmus.errors import BundleError, ImageError, ModelError, RepositoryError
 from isthmus.loading.bundle import open_bundle, save_profile
 from isthmus.loading.onnx_file import load_graph
+from isthmus.planning.candidates import CandidateCuts
 from isthmus.runtime.session import Session
 from isthmus.types.cut import Cut
 
@@ -72,7 +73,8 @@ def built(built_once, tmp_path):
 @pytest.fixture
 def without_cuts(monkeypatch):
     """Builds are faster if nobody looks for cuts."""
-    monkeypatch.setattr("isthmus.building.build.candidate_cuts", lambda *_, **__: ())
+    nothing = CandidateCuts((), 0.0, 0.0)
+    monkeypatch.setattr("isthmus.building.build.candidates", lambda *_, **__: nothing)
 
 
 def rows(report):

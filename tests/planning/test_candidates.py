@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from isthmus.errors import CutError
-from isthmus.planning.candidates import candidate_cuts, estimated_layer_s, has_pixels
+from isthmus.planning.candidates import candidate_cuts, candidates, estimated_layer_s
+from isthmus.planning.pixels import has_pixels
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 
@@ -144,8 +145,59 @@ def test_a_network_that_grows_has_only_cuts_for_when_no_pixels_may_leave():
     layers = [("Conv", "x", "a", 100 * M, 100), ("Conv", "a", "p", 100 * M, 100)]
     graph = network(layers, {"x": 1000, "a": 5000, "p": 10})
     assert candidate_cuts(graph, limit=9) == (("a",),)
-    layers[0] = ("MaxPool", "x", "a", 100 * M, 0)
+    layers[0] = ("MaxPool", "x", "a", 1 * M, 0)
     assert candidate_cuts(network(layers, {"x": 1000, "a": 5000, "p": 10}), limit=9) == ()
+
+
+def test_a_cut_that_only_a_stream_of_requests_wants():
+    # The tensor grows, so that no single request gains; but device and server share the work.
+    layers = [("MaxPool", "x", "a", 100 * M, 0), ("Conv", "a", "p", 100 * M, 100)]
+    graph = network(layers, {"x": 1000, "a": 5000, "p": 10})
+    found = candidates(graph, limit=9)
+    assert found.cuts == (("a",),)
+    assert (found.latency_gap_ratio, found.stage_gap_ratio) == (pytest.approx(0), 0)
+    none = candidates(graph, limit=0)
+    assert none.latency_gap_ratio == pytest.approx(0)
+    assert 0.8 < none.stage_gap_ratio < 1.0  # nearly twice as long with all on one side
+
+
+def estimated_costs(graph, plans):
+    """Yield seconds here, bytes, seconds there of plans, raw tensors."""
+    layer_s = np.array([estimated_layer_s(graph, layer) for layer in graph.layers])
+    for device in plans:
+        is_here = np.isin(np.arange(len(layer_s)), list(device))
+        read = {name for i in np.flatnonzero(~is_here) for name in graph.layers[i].inputs}
+        sent = [n for n in read if graph.producers.get(n, -1) in device or n in graph.inputs]
+        size = sum(graph.tensors[name].size_bytes for name in sent)
+        yield layer_s[is_here].sum(), size, layer_s[~is_here].sum() / 10
+
+
+@pytest.mark.parametrize("limit", [0, 1, 8])
+def test_the_latency_gap_is_a_bound_that_sampled_conditions_keep_to(limit):
+    graph = generated(3, blocks=12)
+    found = candidates(graph, limit=limit)
+    count = len(graph.layers)
+    kept = [frozenset(range(count)), frozenset(), *(device_layers(graph, c) for c in found.cuts)]
+    # Every join of branches, and all cuts by the solver's frontier at no limit.
+    every = [device_layers(graph, c) for c in candidate_cuts(graph, limit=1000)] + kept
+    have, best = (np.array(list(estimated_costs(graph, plans))) for plans in (kept, every))
+    rng = np.random.default_rng(5)
+    weights = np.ones((2000, 3))
+    weights[:, 1] = 8 / 10 ** rng.uniform(np.log10(50e3), 10, 2000)
+    weights[:, 2] = 10 ** rng.uniform(-1, 1, 2000)
+    losses = (weights @ have.T).min(axis=1) / (weights @ best.T).min(axis=1) - 1
+    assert losses.max() <= found.latency_gap_ratio + 1e-9
+    assert (found.latency_gap_ratio < 1e-9) == (limit == 8)
+
+
+def test_more_cuts_never_widen_the_gaps():
+    graph = generated(4, blocks=12)
+    gaps = [candidates(graph, limit=limit) for limit in (0, 2, 4, 8, 1000)]
+    for name in ("latency_gap_ratio", "stage_gap_ratio"):
+        values = [getattr(one, name) for one in gaps]
+        assert values == sorted(values, reverse=True), name
+    assert gaps[0].stage_gap_ratio > gaps[-1].stage_gap_ratio
+    assert gaps[-1].stage_gap_ratio <= 0.15 + 1e-9
 
 
 def test_several_outputs_and_inputs():

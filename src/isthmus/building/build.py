@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from isthmus.loading.files import check_name
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import Split, split_model
-from isthmus.planning.candidates import candidate_cuts, has_pixels
+from isthmus.planning.candidates import CandidateCuts, candidates
+from isthmus.planning.pixels import has_pixels
 from isthmus.runtime import image
 from isthmus.runtime.codecs import CODECS
 from isthmus.types.graph import ModelGraph
@@ -109,9 +110,10 @@ def build_bundle(
         for name, path in models.items():
             model = read_model(path)
             graph = _classifier_graph(path, variants[name])
-            splits = _splits(model, graph, cuts_per_variant)
+            found = candidates(graph, limit=cuts_per_variant)
+            splits = _splits(model, graph, found.cuts)
             heads |= _save_heads(folder, model, name, splits)
-            progress.advance(f"{name}: {len(splits)} cuts")
+            progress.advance(f"{name}: {len(splits)} cuts, {_told(found)}")
             checker = LossyChecker(variants[name], path, splits)
             good, bad = checker.check(_rows(variants[name], graph, splits), photographs, progress)
             progress.advance(f"{name}: {len(good)} plans")
@@ -164,13 +166,21 @@ def _classifier_graph(path: Path, variant: Variant) -> ModelGraph:
     return graph
 
 
-def _splits(model: onnx.ModelProto, graph: ModelGraph, limit: int) -> tuple[Split, ...]:
+def _splits(
+    model: onnx.ModelProto, graph: ModelGraph, cuts: Iterable[tuple[str, ...]]
+) -> tuple[Split, ...]:
     """Cut at the candidates, but at none of the network's outputs: no tail would give it."""
     return tuple(
         split_model(model, graph, tensors)
-        for tensors in candidate_cuts(graph, limit=limit)
+        for tensors in cuts
         if not set(tensors) & set(graph.outputs)
     )
+
+
+def _told(found: CandidateCuts) -> str:
+    """Return what is lost by having no other cuts, as far as estimates tell."""
+    latency, stage = found.latency_gap_ratio, found.stage_gap_ratio
+    return f"{latency:.1%} of latency lost at most, {stage:.1%} of the longest stage (estimated)"
 
 
 def _save_heads(

@@ -1,92 +1,152 @@
 """Find the few cuts of a network that are worth building and measuring. It measures nothing.
 
 Layer times are *estimated* here, and added up, which real ones do not do: the result is a list of
-candidates, not a decision. Candidates are measured for real when a bundle is profiled.
+candidates, not a decision. CandidateCuts are measured for real when a bundle is profiled. The
+frontier of the estimates is exact, so what is lost by keeping only a few is known: the gaps.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import CutError
-from isthmus.planning.min_cut import min_cut
-from isthmus.planning.partition import PartitionProblem, cut_vertices
+from isthmus.planning.cheapest_plan import CheapestPlan, PlanCosts, crossing_tensors
+from isthmus.planning.envelope import STATED_CONE, CostVector, Envelope, cost_s
+from isthmus.planning.frontier import FrontierPlan, frontier
+from isthmus.planning.partition import cut_vertices
+from isthmus.planning.pixels import pixel_tensors
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph
 
-__all__ = ["candidate_cuts", "estimated_layer_s", "has_pixels"]
+__all__ = ["CandidateCuts", "candidate_cuts", "candidates", "estimated_layer_s"]
 
 _FLOPS_PER_S = 2e10  # one core of a phone or single-board computer, float32, in onnxruntime
 _MOVED_BYTES_PER_S = 5e9
 _LAYER_OVERHEAD_S = 5e-6
 
-_UPLINK_BITS_PER_S = np.geomspace(0.1e6, 1000e6, 17)  # 0.1 to 1000 Mbit/s, four a decade
-_SERVER_SPEEDUPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_SERVER_SPEEDUP = 10.0
+"""Of the server in the estimates; the cone has servers up to ten times faster and slower."""
+
 _CODECS = ((1.0, 0.0), (1 / 6, 1.5e-9))  # raw; u8+zstd: bytes kept, seconds per raw byte
 
-_NEAR_MINIMUM = 1.15
-"""How much more than the least bytes so far a cut vertex may send: the estimate's error."""
+_GRID_WEIGHTS = np.array(
+    [
+        (1.0, 8 / bits_per_s, _SERVER_SPEEDUP / speedup)
+        for bits_per_s in np.geomspace(0.1e6, 1000e6, 17)  # 0.1 to 1000 Mbit/s, four a decade
+        for speedup in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+    ]
+)
+"""float64 ``[conditions, 3]``: weights of device seconds, bytes, server seconds."""
+
+_ERROR_RATIO = 0.15
+"""How far the sum of layer times may be from the truth: nearer cuts count as equally good."""
+
+_DIVISIONS = 64
+"""Cuts looked at inside each segment for objectives that are not linear."""
 
 _TWIN_DEPTH = 0.01
 
 _Tensors = tuple[str, ...]
 
-_WEIGHTED_OPERATORS = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-    | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
-)
-
 _ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 """What onnxruntime fuses with the convolution or matrix product before it."""
 
 
+@dataclass(frozen=True)
+class CandidateCuts:
+    """Some cuts, and what is lost by having no others, as far as the estimates are true.
+
+    Attributes:
+        cuts: Frontier tensors of each, sorted; those with less work on the device come first.
+        latency_gap_ratio: Under no condition of the stated cone is the best plan with one of
+            these cuts, or none, slower than the best of all plans by more than this share; for
+            raw and for u8+zstd tensors, with and without leave to send what has pixels.
+        stage_gap_ratio: The same for the longest of the three stages (device, link, server), which
+            limits a stream of requests; over a grid of conditions, raw tensors, and all cuts
+            between segments and some inside each, so it is no proof.
+    """
+
+    cuts: tuple[_Tensors, ...]
+    latency_gap_ratio: float
+    stage_gap_ratio: float
+
+
 def candidate_cuts(graph: ModelGraph, *, limit: int) -> tuple[tuple[str, ...], ...]:
+    """Return the cuts of ``candidates``.
+
+    Raises:
+        ValueError: If ``limit`` is negative.
+    """
+    return candidates(graph, limit=limit).cuts
+
+
+def candidates(graph: ModelGraph, *, limit: int) -> CandidateCuts:
     """Return the interior cuts that may be the best ones under some conditions.
 
-    Two kinds: (a) the optimal partitions over a grid of conditions, that is 17 uplinks from 0.1
-    to 1000 Mbit/s, servers 1 to 100 times as fast as the device, raw or u8+zstd tensors, and
-    with or without leave to send what has pixels; (b) cuts at one tensor behind a cut vertex
-    that is at most 1.15 times as large as the least so far, the graph's inputs included.
+    Three kinds: (a) the vertices of the frontier over the stated cone, for raw and u8+zstd tensors,
+    with and without leave to send what has pixels; (b) cuts at one tensor behind a cut vertex
+    that is at most 1.15 times as large as the least so far, the graph's inputs included; (c)
+    cuts that shorten the longest stage by more than 15 % against all before, somewhere on a
+    grid of 17 uplinks from 0.1 to 1000 Mbit/s and servers 1 to 100 times as fast as the device;
+    inside a segment between cut vertices, 64 cuts are looked at.
 
     A tensor that only an activation reads is replaced by that activation's output: runtimes fuse
     it with the layer before, so that the tensor in between exists in the file only, and what
     it leaves has as many bytes and suits codecs better.
 
     If there are more than ``limit``, they are ranked: first (a), those that win under more
-    conditions first, smaller ones first among equals. Then (b) by depth: the device's estimated
-    share of the work is divided into ``limit`` equal parts, and each gives its smallest cut,
-    then its next one, and so on, the smallest first. Twins go last: cuts with the bytes of one
-    ranked before and less than 1 % of the work away, as before and behind a reshape.
+    conditions of the grid first, smaller ones first among equals. Then (b) by depth: the
+    device's estimated share of the work is divided into ``limit`` equal parts, and each gives its
+    smallest cut, then its next one, and so on, the smallest first. Then (c) by what they gain.
+    Twins go last: cuts with the bytes of one ranked before and less than 1 % of the work away, as
+    before and behind a reshape.
 
     Args:
         graph: The network.
         limit: Greatest number of cuts.
 
     Returns:
-        Frontier tensors of each cut, sorted by name; the cuts with less work on the device come
-        first. Every cut has layers on both sides and is valid by ``types.cut.device_layers``.
+        Cuts with layers on both sides, valid by ``types.cut.device_layers``, and the gaps.
 
     Raises:
         ValueError: If ``limit`` is negative.
     """
     if limit < 0:
         raise ValueError(f"limit must not be negative, got {limit}")
-    layer_s = np.array([estimated_layer_s(graph, layer) for layer in graph.layers])
-    wins = _winners(graph, layer_s)
-    cuts = dict.fromkeys([*wins, *_near_minima(graph)])
-    device = {cut: found for cut in cuts if (found := _interior(graph, cut)) is not None}
+    ways = _ways(graph)
+    hulls = [frontier(way).plans for way in ways]
+    wins = _wins(graph, hulls)
+    near = _near_minima(graph)
+    device = _interior(graph, [*wins, *near])
+    stages = _StageTimes.of(ways[0])
+    shorter = _interior(graph, stages.shorter(graph, device.values()))
+    device |= {cut: found for cut, found in shorter.items() if cut not in device}
+
+    layer_s = ways[0].device_s
     total_s = float(layer_s.sum())
     depth = {cut: float(layer_s[list(found)].sum()) / total_s for cut, found in device.items()}
     size = {cut: sum(graph.tensors[name].size_bytes for name in cut) for cut in device}
     ranked = sorted((cut for cut in device if cut in wins), key=lambda c: (-wins[c], size[c], c))
-    ranked += _spread_along_depth([cut for cut in device if cut not in wins], size, depth, limit)
+    behind = [cut for cut in near if cut in device and cut not in wins]
+    ranked += _spread_along_depth(behind, size, depth, limit)
+    ranked += [cut for cut in shorter if cut not in ranked]
     chosen = _twins_last(ranked, size, depth)[:limit]
-    return tuple(sorted(chosen, key=lambda cut: (depth[cut], cut)))
+
+    kept = [device[cut] for cut in chosen]
+    gaps = [_latency_gap(way, hull, kept) for way, hull in zip(ways, hulls, strict=True)]
+    return CandidateCuts(
+        tuple(sorted(chosen, key=lambda cut: (depth[cut], cut))),
+        max(gaps),
+        stages.gap(graph, kept),
+    )
 
 
 def estimated_layer_s(graph: ModelGraph, layer: Layer) -> float:
@@ -99,47 +159,106 @@ def estimated_layer_s(graph: ModelGraph, layer: Layer) -> float:
     return layer.flops / _FLOPS_PER_S + moved / _MOVED_BYTES_PER_S + _LAYER_OVERHEAD_S
 
 
-def has_pixels(graph: ModelGraph, tensors: Iterable[str]) -> bool:
-    """Return whether some of ``tensors`` is made of the input without any weight.
+def _ways(graph: ModelGraph) -> list[PlanCosts]:
+    """Return the estimated costs for each codec, with and without leave to send pixels.
 
-    That is, whether a path from a graph input leads to it past no convolution or matrix product
-    with weights of its own. A tensor that joins such a path with others has pixels too. The
-    converse promises no privacy.
-
-    Raises:
-        CutError: If a tensor is not of this graph.
+    An activation that is fused with the layer before costs nothing of its own.
     """
-    names = set(tensors)
-    if unknown := sorted(names - graph.tensors.keys()):
-        raise CutError(f"{graph.name} has no tensor {unknown[0]!r}")
-    return not names.isdisjoint(_pixel_tensors(graph))
-
-
-def _pixel_tensors(graph: ModelGraph) -> frozenset[str]:
-    """Return all tensors that a path without weights leads to, graph inputs included."""
-    found = set(graph.inputs)
-    for layer in graph.layers:
-        is_weighted = layer.op_type in _WEIGHTED_OPERATORS and layer.weight_bytes > 0
-        if not is_weighted and not found.isdisjoint(layer.inputs):
-            found.update(layer.outputs)
-    return frozenset(found)
-
-
-def _winners(graph: ModelGraph, layer_s: NDArray[np.float64]) -> Mapping[_Tensors, int]:
-    """Return the frontier tensors of every optimum over the grid, with how often each wins."""
-    wins: Counter[_Tensors] = Counter()
+    device_s = np.array([estimated_layer_s(graph, layer) for layer in graph.layers])
+    fused = [index for name in graph.tensors if (index := _fused(graph, name)) is not None]
+    device_s[fused] = 0.0
     sizes = {name: graph.tensors[name].size_bytes for name, r in graph.consumers.items() if r}
-    kept_here = (frozenset[str](), _pixel_tensors(graph))
-    for bits_per_s, speedup, (ratio, codec_s), pinned in product(
-        _UPLINK_BITS_PER_S, _SERVER_SPEEDUPS, _CODECS, kept_here
-    ):
-        s_per_byte = ratio * 8 / float(bits_per_s) + codec_s
-        transfer_s = {
-            name: np.inf if name in pinned else size * s_per_byte for name, size in sizes.items()
-        }
-        problem = PartitionProblem(graph, layer_s, layer_s / speedup, transfer_s)
-        wins[_behind_activations(graph, min_cut(problem).tensors)] += 1
+    return [
+        PlanCosts(
+            graph,
+            device_s,
+            device_s / _SERVER_SPEEDUP,
+            {name: math.inf if name in kept else size * ratio for name, size in sizes.items()},
+            {name: size * codec_s for name, size in sizes.items()},
+        )
+        for (ratio, codec_s), kept in product(_CODECS, (frozenset[str](), pixel_tensors(graph)))
+    ]
+
+
+def _wins(graph: ModelGraph, hulls: Iterable[Sequence[FrontierPlan]]) -> Mapping[_Tensors, int]:
+    """Return the frontier tensors of every vertex, with how often it wins on the grid."""
+    wins: Counter[_Tensors] = Counter()
+    for plans in hulls:
+        least = (_GRID_WEIGHTS @ np.array([plan.costs for plan in plans]).T).argmin(axis=1)
+        counts = np.bincount(least, minlength=len(plans)).tolist()
+        for plan, count in zip(plans, counts, strict=True):
+            wins[_behind_activations(graph, plan.tensors)] += count
     return wins
+
+
+def _latency_gap(
+    way: PlanCosts, hull: Sequence[FrontierPlan], kept: Iterable[frozenset[int]]
+) -> float:
+    """Return how much slower the best plan of those kept can be than the best of all.
+
+    The least cost of the kept plans is linear over the cell of each, the least of all is
+    concave, so their ratio is greatest at a corner of a cell.
+    """
+    count = len(way.graph.layers)
+    envelope = Envelope(STATED_CONE)
+    for index, device in enumerate([frozenset(range(count)), frozenset[int](), *kept]):
+        costs = way.of(device)
+        if math.isfinite(costs[1]):
+            envelope.add(index, costs)
+    return max(
+        corner.cost_s / min(cost_s(plan.costs, corner.condition) for plan in hull) - 1
+        for corner in envelope.corners()
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _StageTimes:
+    """How long the longest stage of many plans takes on the grid.
+
+    Attributes:
+        way: The costs.
+        plans: The layers on the device of each.
+        seconds: float64 ``[plans, conditions]``.
+    """
+
+    way: PlanCosts
+    plans: Sequence[frozenset[int]]
+    seconds: NDArray[np.float64]
+
+    @staticmethod
+    def of(way: PlanCosts) -> _StageTimes:
+        found = list(CheapestPlan(way).some(_DIVISIONS))
+        return _StageTimes(way, [one.device for one in found], _longest([f.costs for f in found]))
+
+    def shorter(self, graph: ModelGraph, kept: Iterable[frozenset[int]]) -> list[_Tensors]:
+        """Return the cuts that shorten the longest stage by more than the error, best first."""
+        found: list[_Tensors] = []
+        have = self._best(graph, kept)
+        while True:
+            gains = (have / self.seconds).max(axis=1)
+            best = int(gains.argmax())
+            if not gains[best] > 1 + _ERROR_RATIO:
+                return found
+            have = np.minimum(have, self.seconds[best])
+            found.append(_behind_activations(graph, crossing_tensors(graph, self.plans[best])))
+
+    def gap(self, graph: ModelGraph, kept: Iterable[frozenset[int]]) -> float:
+        """Return how much longer the longest stage is with the kept plans than with all."""
+        have = self._best(graph, kept)
+        return float((have / np.minimum(have, self.seconds.min(axis=0))).max() - 1)
+
+    def _best(self, graph: ModelGraph, kept: Iterable[frozenset[int]]) -> NDArray[np.float64]:
+        whole = frozenset(range(len(graph.layers)))
+        vectors = [self.way.of(device) for device in (whole, frozenset[int](), *kept)]
+        best: NDArray[np.float64] = _longest(vectors).min(axis=0)
+        return best
+
+
+def _longest(vectors: Sequence[CostVector]) -> NDArray[np.float64]:
+    """Return the seconds of the longest stage, float64 ``[vectors, conditions]``."""
+    stages = np.array(vectors)[:, None, :] * _GRID_WEIGHTS
+    longest: NDArray[np.float64] = stages.max(axis=2)
+    return longest
 
 
 def _near_minima(graph: ModelGraph) -> list[_Tensors]:
@@ -150,35 +269,42 @@ def _near_minima(graph: ModelGraph) -> list[_Tensors]:
         read = [name for name in graph.layers[vertex].outputs if graph.consumers[name]]
         if len(read) == 1:
             size = graph.tensors[read[0]].size_bytes
-            if size <= _NEAR_MINIMUM * least:
+            if size <= (1 + _ERROR_RATIO) * least:
                 found.append(_behind_activations(graph, (read[0],)))
             least = min(least, size)
     return found
+
+
+def _fused(graph: ModelGraph, name: str) -> int | None:
+    """Return the activation that a runtime fuses with the layer that makes a tensor."""
+    readers = graph.consumers[name]
+    if name in graph.producers and len(readers) == 1:
+        return readers[0] if graph.layers[readers[0]].op_type in _ACTIVATIONS else None
+    return None
 
 
 def _behind_activations(graph: ModelGraph, cut: _Tensors) -> _Tensors:
     """Return the cut moved behind the activations that alone read one of its tensors."""
     moved: set[str] = set()
     for name in cut:
-        readers = [graph.layers[index] for index in graph.consumers[name]]
-        if name in graph.producers and [r.op_type in _ACTIVATIONS for r in readers] == [True]:
-            moved.update(readers[0].outputs)
-        else:
-            moved.add(name)
+        activation = _fused(graph, name)
+        moved.update((name,) if activation is None else graph.layers[activation].outputs)
     return tuple(sorted(moved))
 
 
-def _interior(graph: ModelGraph, cut: _Tensors) -> frozenset[int] | None:
-    """Return the device's layers, or ``None`` if one side is empty or the cut is not valid.
+def _interior(graph: ModelGraph, cuts: Iterable[_Tensors]) -> dict[_Tensors, frozenset[int]]:
+    """Return the device's layers of the cuts that are valid and leave layers on both sides.
 
     A partition of a network with several outputs may have layers on the device that no frontier
     tensor depends on; such a partition is no cut.
     """
-    try:
-        found = device_layers(graph, cut)
-    except CutError:
-        return None
-    return found if 0 < len(found) < len(graph.layers) else None
+    found: dict[_Tensors, frozenset[int]] = {}
+    for cut in cuts:
+        with contextlib.suppress(CutError):
+            device = device_layers(graph, cut)
+            if 0 < len(device) < len(graph.layers):
+                found[cut] = device
+    return found
 
 
 def _spread_along_depth(
