@@ -271,6 +271,32 @@ def test_the_published_two_stage_misses_an_optimum_elsewhere():
     assert exact.cost_s == brute_force(problem).cost_s
 
 
+def test_a_segment_is_cut_if_its_bound_is_just_below_the_best():
+    # Inside, p runs here and q there: 1 + 1 and two tensors of 1, which is the bound itself.
+    layers = [
+        ("a", ["x"], ["a1", "a2"]), ("p", ["a1"], ["po"]), ("q", ["a2"], ["qo"]),
+        ("b", ["po", "qo"], ["bo"]), ("c", ["bo"], ["co"]),
+    ]  # fmt: skip
+    transfer = {"x": 9, "a1": 3, "a2": 1, "po": 1, "qo": 3, "bo": 0.01}
+    problem = problem_of(graph_of(["x"], layers), [0, 1, 3, 0, 9], [9, 3, 1, 0, 0], transfer)
+    assert (two_stage(problem).tensors, two_stage(problem).cost_s) == (("a2", "po"), 4.0)
+
+
+def test_one_tensor_more_may_be_enough_where_one_crosses_anyhow():
+    layers = [("a", ["x"], ["t", "e"]), ("p", ["e"], ["po"]), ("b", ["t", "po"], ["bo"])]
+    graph = graph_of(["x"], [*layers, ("c", ["bo"], ["co"])])
+    transfer = {"x": 9, "t": 1, "e": 5, "po": 1, "bo": 1}
+    problem = problem_of(graph, [0, 1, 2, 9], [9, 1, 0, 0], transfer)
+    assert (two_stage(problem).tensors, two_stage(problem).cost_s) == (("po", "t"), 3.0)
+
+
+def test_min_max_remembers_what_is_paid():
+    # After l1, one cheaper beginning has paid y instead of x, which is still to be read.
+    graph = graph_of(["x", "y"], [("l0", ["y"], ["a"]), ("l1", ["x"], ["b"]), ("l2", ["x"], ["c"])])
+    problem = problem_of(graph, [1.99, 1.99, 9], [0, 0, 0.1], {"x": 2, "y": 1.9})
+    assert min_max(problem).cost_s == brute_force_min_max(problem).cost_s == 2.0
+
+
 def test_a_mask_that_many_layers_read_leaves_the_cut_vertices_alone():
     layers = [(f"l{i}", [f"t{i - 1}" if i else "x", "mask"], [f"t{i}"]) for i in range(6)]
     graph = graph_of(["x", "mask"], layers)

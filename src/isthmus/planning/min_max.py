@@ -46,7 +46,6 @@ def min_max(problem: PartitionProblem) -> Partition:
     everything = frozenset(range(len(problem.graph.layers)))
     segments = segments_of(problem.graph)
     known = [bottleneck_of(problem, everything)]
-    known += [bottleneck_of(problem, frozenset(range(s.free.start))) for s in segments]
     known.append(bottleneck_of(problem, min_cut(problem).device_layers))
     best = min(known, key=lambda found: found.cost_s)
     weights = _weights(problem)

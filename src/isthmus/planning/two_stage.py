@@ -20,9 +20,9 @@ def two_stage(problem: PartitionProblem) -> Partition:
 
     First stage: every partition that divides no segment is costed, by running sums. Second: no
     partition inside a segment costs less than what is paid around it, the cheaper side of
-    each free layer, and the one cheapest tensor that may cross. Segments are visited in the
-    order of this bound, and a minimum cut divides their free layers, until the bound is no
-    less than the best partition's cost. All layers on the device win ties, then partitions that
+    each free layer, and the cheapest tensors that may cross. Segments are visited in the order
+    of this bound, and a minimum cut divides their free layers, until the bound is no less than
+    the best partition's cost. All layers on the device win ties, then partitions that
     divide no segment, with fewer layers on the device first.
 
     Complexity: O(layers + edges), plus the minimum cuts of the segments visited.
@@ -111,18 +111,20 @@ class _Stages:
         return _Bounds(around_s, floor_s * (1 - 1e-12) + self._least_crossing_s(segment))
 
     def _least_crossing_s(self, segment: Segment) -> float:
-        """Return the least that crosses beside what always does.
+        """Return the least that crosses beside what always does, if free layers are divided.
 
-        Data runs from the cut vertex before to every layer behind it, one of which is on the
-        server; what crosses there may also be a tensor that always does.
+        Data runs from the cut vertex before the segment to each layer in it and to the cut
+        vertex behind; on each way something crosses. If it were the same tensor on all ways, its
+        layer would be a cut vertex inside, or no free layer on the device. So two tensors cross,
+        unless one that always does is among them or there is no cut vertex behind.
         """
-        graph, layers = self._problem.graph, segment.free
-        if not segment.free or not segment.entering:
+        graph, free = self._problem.graph, segment.free
+        if not segment.entering:
             return 0.0
-        if any(name not in graph.inputs for name in segment.crossing):
-            return 0.0
-        made = [name for i in layers for name in graph.layers[i].outputs if graph.consumers[name]]
-        return min(self._problem.transfer_s[name] for name in (*segment.entering, *made))
+        made = [name for i in free for name in graph.layers[i].outputs if graph.consumers[name]]
+        least_s = sorted(self._problem.transfer_s[name] for name in (*segment.entering, *made))
+        is_shared = any(name in graph.producers for name in segment.crossing)
+        return sum(least_s[:1] if is_shared or free.stop == len(graph.layers) else least_s[:2])
 
     def _all_there_s(self, segment: Segment) -> float:
         """Return what it costs to have all free layers on the server, too."""
