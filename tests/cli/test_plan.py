@@ -104,6 +104,21 @@ def test_all_of_it_as_json(run, tmp_path, photograph_files):
     assert record["plan"]["label"] in [p["plan"] for p in parts]
 
 
+def test_a_map_is_drawn_and_its_break_points_are_in_the_json(run, tmp_path):
+    target, numbers = tmp_path / "map.svg", tmp_path / "map.json"
+    result = run("--deadline", "80ms", "--map", target, "--json", numbers)
+    assert result.exit_code == 0, result.output
+    assert target.read_text().count("<desc>") == 1
+    record = json.loads(numbers.read_text())["map"]
+    assert record["vertical"] == "deadline_s"
+    local, file = record["rows"][-1]["uplink_bytes_per_s"]
+    assert (local["plan"], file["plan"]) == ("small local", "small file")
+    size = json.loads(numbers.read_text())["conditions"]["image"]["file_bytes"]
+    assert local["high"] == file["low"] == pytest.approx((300 + size) / (0.100 - 0.02 - 0.0101))
+    by_slowdown = run("--fastest", "--map", tmp_path / "map.png", "--json", "-")
+    assert json.loads(by_slowdown.stdout)["map"]["vertical"] == "device_slowdown"
+
+
 def test_runners_up_can_be_left_out(run):
     assert "runner-up" in run().stdout
     assert "runner-up" not in run("--runners-up", 0).stdout
@@ -119,6 +134,7 @@ def test_runners_up_can_be_left_out(run):
         ["--size", "wide", "--file-bytes", "9"],
         ["--file-bytes", "9"],
         ["--mode", "cloud"],
+        ["--map", "map.txt"],
         ["--variant", "other"],
         ["--deadline", "soon"],
         ["--deadline", "80ms", "--fastest"],

@@ -38,14 +38,16 @@ def test_two_plans_meet_where_their_lines_do():
     assert (slow.plan.row.family, fast.plan.row.family) == ("local", "split")
 
 
-def test_a_deadline_is_met_where_mean_and_spread_say():
-    link = dataclasses.replace(NOW.link, uplink_sd_ratio=0.2)
+@pytest.mark.parametrize("ratio", [0.0, 0.2])
+@pytest.mark.parametrize("deadline_s", [0.2, 0.23, 0.31])
+def test_a_deadline_is_met_where_mean_and_spread_say(ratio, deadline_s):
+    link = dataclasses.replace(NOW.link, uplink_sd_ratio=ratio)
     rows = [entry("local", 0.1, accuracy=0.6), entry("split", 0.0, 0.01, 1e4, accuracy=0.7)]
     table = compile_table(rows, COLUMNS)
-    now, rules = dataclasses.replace(NOW, link=link), Rules(deadline_s=0.2)
+    now, rules = dataclasses.replace(NOW, link=link), Rules(deadline_s=deadline_s)
     slow, fast = sweep(table, now, rules, "uplink_bytes_per_s", 1e4, 1e9)
-    left_s = 0.2 - 0.01 - 0.02 - 1000 / 1e7
-    assert slow.high == pytest.approx(1e4 * (1 + 1.64 * 0.2) / left_s, rel=1e-12)
+    left_s = deadline_s - 0.01 - 0.02 - 1000 / 1e7
+    assert slow.high == pytest.approx(1e4 * (1 + 1.64 * ratio) / left_s, rel=1e-12)
     assert (slow.plan.index, fast.plan.index) == (0, 1)
     slow, *_ = sweep(table, now, Rules(deadline_s=0.05), "device_slowdown", 1.0, 100.0)
     assert (slow.is_late, slow.plan.slack_s > 0) == (False, True)

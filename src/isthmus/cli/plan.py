@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from isthmus.planning.explain import Explanation, RunnerUp
     from isthmus.planning.sweep import Stretch
     from isthmus.types.conditions import Conditions, ImageFacts
-    from isthmus.types.plan import Plan
+    from isthmus.types.plan import Plan, PlanTable, Rules
 
 __all__ = ["command"]
 
@@ -84,6 +84,15 @@ def command(
         float, typer.Option(help="How much slower the device is than when profiled.")
     ] = 1.0,
     runners_up: Annotated[int, typer.Option(min=0, help="How many runners-up to print.")] = 5,
+    map_target: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="Draw what is best over uplink and deadline (with --fastest: over uplink and "
+            "device slowdown); .svg or .png.",
+        ),
+    ] = None,
     json_target: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
@@ -115,12 +124,74 @@ def command(
         server_slowdown=server_slowdown,
         device_slowdown=device_slowdown,
     )
-    found = explain(opened.profiled_table(), conditions, rules)
-    write_json(_record(found, conditions), json_target)
+    if map_target is not None and map_target.suffix not in (".svg", ".png"):
+        raise typer.BadParameter("a map is an .svg or a .png file", param_hint="--map")
+    table = opened.profiled_table()
+    found = explain(table, conditions, rules)
+    record = _record(found, conditions)
+    if map_target is not None:
+        record["map"] = _draw_map(table, conditions, rules, map_target)
+    write_json(record, json_target)
     if json_target != "-":
         out = console()
         out.print(_conditions_line(conditions), soft_wrap=True)
         _print(out, found, runners_up)
+        if map_target is not None:
+            out.print(f"map: {escape(str(map_target))}", soft_wrap=True)
+
+
+def _draw_map(
+    table: PlanTable, conditions: Conditions, rules: Rules, target: Path
+) -> dict[str, Any]:
+    """Draw the map; return it as JSON values."""
+    from isthmus.lab.plan_map import draw_map, map_plans
+
+    made = map_plans(table, conditions, rules)
+    by_slowdown = made.vertical == "device_slowdown"
+    height = conditions.device_slowdown if by_slowdown else rules.deadline_s
+    rate = conditions.link.uplink_bytes_per_s
+    draw_map(
+        made,
+        target,
+        title=_fixed(conditions, rules, has_slowdown=not by_slowdown),
+        now=None if height is None else (rate, height),
+    )
+    return {
+        "vertical": made.vertical,
+        "rows": [
+            {made.vertical: row.value, "uplink_bytes_per_s": _stretch_records(row.stretches)}
+            for row in made.rows
+        ],
+    }
+
+
+def _fixed(conditions: Conditions, rules: Rules, *, has_slowdown: bool) -> str:
+    """Say the conditions and rules that hold all over a map."""
+    link, image = conditions.link, conditions.image
+    assert image is not None
+    parts = [
+        f"round trip {milliseconds(link.rtt_s)}",
+        f"downlink {megabits(link.downlink_bytes_per_s)}",
+        f"{image.format} {image.width} x {image.height}, {image.file_bytes / 1e3:.0f} KB",
+        f"server x{conditions.server_slowdown:g}",
+    ]
+    if has_slowdown:
+        parts.append(f"device x{conditions.device_slowdown:g}")
+    if rules.variants is not None:
+        parts.append("only " + ", ".join(sorted(rules.variants)))
+    if rules.no_pixels_leave:
+        parts.append("no pixels leave")
+    if rules.mode != "auto":
+        parts.append(rules.mode.replace("_", " "))
+    if rules.max_sent_bytes is not None:
+        parts.append(f"at most {rules.max_sent_bytes:g} bytes sent")
+    return "; ".join(parts)
+
+
+def _stretch_records(parts: Sequence[Stretch]) -> list[dict[str, Any]]:
+    return [
+        {"low": p.low, "high": p.high, "plan": p.plan.row.label, "late": p.is_late} for p in parts
+    ]
 
 
 def _parsed(text: str, parse: Callable[[str], _T], option: str) -> _T:
@@ -287,13 +358,7 @@ def _record(found: Explanation, conditions: Conditions) -> dict[str, Any]:
             {**_plan_record(r.plan), "later_s": r.later_s, "wins_at": dict(r.wins_at)}
             for r in found.runners_up
         ],
-        "along": {
-            axis: [
-                {"low": p.low, "high": p.high, "plan": p.plan.row.label, "late": p.is_late}
-                for p in parts
-            ]
-            for axis, parts in found.stretches.items()
-        },
+        "along": {axis: _stretch_records(parts) for axis, parts in found.stretches.items()},
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.lab.demo import DemoSettings, Part, Request, Setup
+from isthmus.lab.picture import save_picture
 
 __all__ = ["draw", "summarise"]
 
@@ -215,19 +215,5 @@ def draw(figures: Mapping[str, Any], target: Path) -> None:
         fontsize=9,
         color="#666666",
     )
-    if target.suffix == ".svg":
-        _save_svg(figure, target)
-    else:
-        figure.savefig(target, dpi=150)
+    save_picture(figure, target, title="Isthmus: the demo", description=_DESCRIPTION)
     plt.close(figure)
-
-
-def _save_svg(figure: Any, target: Path) -> None:
-    """Save a figure that says what it shows, and is the same file for the same figures."""
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "isthmus"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    described = f"<title>Isthmus: the demo</title>\n <desc>{_DESCRIPTION}</desc>\n <defs>"
-    target.write_text(buffer.getvalue().replace("<defs>", described, 1), encoding="utf-8")

@@ -194,11 +194,14 @@ def _meets(
 ) -> NDArray[np.float64]:
     """Return all t at which ``left - slope t`` is ``SAFETY_SDS sqrt(variance + growth t^2)``.
 
-    Others may be among them, where it is the negative of that; some may not be numbers.
+    Others may be among them, where nothing meets; some may not be numbers.
     """
-    a = slopes**2 - SAFETY_SDS**2 * growth
+    k = SAFETY_SDS**2
+    a = slopes**2 - k * growth
     half = left_s * slopes
-    c = left_s**2 - SAFETY_SDS**2 * variance
+    c = left_s**2 - k * variance
+    # half^2 - a c, written so that nothing cancels: without any spread both roots are one.
+    discriminant = k * (slopes**2 * variance + growth * left_s**2 - k * growth * variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        q = half + np.copysign(np.sqrt(half**2 - a * c), half)
+        q = half + np.copysign(np.sqrt(np.maximum(discriminant, 0.0)), half)
         return np.concatenate([q / a, c / q])
