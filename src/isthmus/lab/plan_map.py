@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -287,10 +287,10 @@ def _label(panel: Any, rows: Sequence[MapRow]) -> None:
         )
         placed = _place(grid == area, texts)
         if placed is not None:
-            x, y, text, size = placed
+            x, y, text, size, angle = placed
             panel.text(
                 x, y, text, fontsize=size, ha="center", va="center", linespacing=1.15,
-                transform=panel.transAxes, color="#222222",
+                rotation=angle, transform=panel.transAxes, color="#222222",
             )  # fmt: skip
 
 
@@ -309,33 +309,32 @@ def _texts(row: PlanRow, *, several: bool) -> list[str]:
     return [*named, whats[-1], row.family]
 
 
-def _place(mask: NDArray[np.bool_], texts: Sequence[str]) -> tuple[float, float, str, float] | None:
-    """Return where in an area a text fits, and how large; ``None`` if none does.
+def _place(
+    mask: NDArray[np.bool_], texts: Sequence[str]
+) -> tuple[float, float, str, float, float] | None:
+    """Return where in an area a text fits, how large and at which angle; ``None`` if none does.
 
-    The place, in shares of the panel, is the middle of the widest room.
+    The better text comes before the larger one, and upright before on its side. The place, in
+    shares of the panel, is where there is most room around it.
     """
     lines, columns = mask.shape
     sums = np.zeros((lines + 1, columns + 1), np.int64)
     sums[1:, 1:] = mask.cumsum(axis=0).cumsum(axis=1)
-    for text in texts:
-        for size in _FONT_SIZES:
-            parts = text.split("\n")
-            width_in = (0.60 * max(map(len, parts)) + 1.0) * size / 72
-            height_in = (1.25 * len(parts) + 0.5) * size / 72
-            wide = math.ceil(width_in / (_SIZE[0] * _AXES[2]) * columns)
-            high = math.ceil(height_in / (_SIZE[1] * _AXES[3]) * lines)
-            if wide > columns or high > lines:
-                continue
-            held = (
-                sums[high:, wide:]
-                - sums[:-high, wide:]
-                - sums[high:, :-wide]
-                + sums[:-high, :-wide]
-            )
-            fits = held == wide * high
-            if fits.any():
-                line, column = _middle(fits)
-                return (column + wide / 2) / columns, (line + high / 2) / lines, text, size
+    for text, angle, size in product(texts, (0.0, 90.0), _FONT_SIZES):
+        parts = text.split("\n")
+        width_in = (0.60 * max(map(len, parts)) + 1.0) * size / 72
+        height_in = (1.25 * len(parts) + 0.5) * size / 72
+        if angle:
+            width_in, height_in = height_in, width_in
+        wide = math.ceil(width_in / (_SIZE[0] * _AXES[2]) * columns)
+        high = math.ceil(height_in / (_SIZE[1] * _AXES[3]) * lines)
+        if wide > columns or high > lines:
+            continue
+        held = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
+        fits = held == wide * high
+        if fits.any():
+            line, column = _middle(fits)
+            return (column + wide / 2) / columns, (line + high / 2) / lines, text, size, angle
     return None
 
 
