@@ -190,6 +190,17 @@ def test_the_latency_gap_is_a_bound_that_sampled_conditions_keep_to(limit):
     assert (found.latency_gap_ratio < 1e-9) == (limit == 8)
 
 
+def test_a_cut_moved_behind_an_activation_loses_nothing():
+    layers = [
+        ("Conv", "x", "a", 50 * M, 100),
+        ("Relu", "a", "ar", 0, 0),
+        ("Conv", "ar", "p", 500 * M, 100),
+    ]
+    found = candidates(network(layers, {"x": 150528, "a": 9000, "ar": 9000, "p": 10}), limit=9)
+    assert found.cuts == (("ar",),)
+    assert found.latency_gap_ratio == pytest.approx(0, abs=1e-9)
+
+
 def test_more_cuts_never_widen_the_gaps():
     graph = generated(4, blocks=12)
     gaps = [candidates(graph, limit=limit) for limit in (0, 2, 4, 8, 1000)]

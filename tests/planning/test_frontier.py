@@ -47,9 +47,22 @@ def graphs(draw, most_layers=9):
 
 
 @st.composite
+def blocks(draw):
+    """Branches that join, several times: segments that compete with one another."""
+    layers, last = [], "x"
+    for i in range(draw(st.integers(1, 3))):
+        layers.append(([last], [f"s{i}"]))
+        branches = [f"b{i}{part}" for part in "abc"[: draw(st.integers(2, 3))]]
+        layers += [([f"s{i}"], [name]) for name in branches]
+        last = f"j{i}"
+        layers.append((branches, [last]))
+    return graph_of(["x"], layers, [last])
+
+
+@st.composite
 def whole_costs(draw):
     """Costs in small whole numbers: many plans tie, and all sums are exact."""
-    graph = draw(graphs())
+    graph = draw(st.one_of(graphs(), blocks()))
     most = draw(st.sampled_from([2, 12, 40]))
     number = st.integers(0, most)
     count = len(graph.layers)
@@ -57,6 +70,9 @@ def whole_costs(draw):
     sent = {
         name: math.inf if draw(st.integers(0, 19)) == 0 else draw(number) for name in graph.tensors
     }
+    if draw(st.booleans()):  # between the cut vertices, tensors are small: cuts inside win
+        sent |= {name: draw(st.integers(0, 9)) for name in sent if name.startswith("b")}
+        sent |= {name: 20 + draw(number) for name in sent if not name.startswith("b")}
     encode = {name: draw(number) for name in graph.tensors if draw(st.integers(0, 3)) == 0}
     decode = {name: draw(number) for name in graph.tensors if draw(st.integers(0, 3)) == 0}
     device_s, server_s = (np.array(draw(seconds), float) for _ in range(2))
