@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "infer": "On the device: answer photographs, each by the plan that suits it now.",
     "inspect": "Show what a network is made of and where it may be cut.",
     "split": "Cut a network into two ONNX files.",
+    "study": "Run an experiment that compares methods side by side.",
 }
 """Summary of each command by its name, in the order in which a user meets them."""
 
