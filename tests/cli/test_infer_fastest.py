@@ -37,3 +37,24 @@ def test_least_latency_is_asked_for_by_name(monkeypatch, tmp_path, fastest, obje
 def test_the_fastest_plan_takes_no_deadline(tmp_path):
     with pytest.raises(infer.typer.BadParameter, match="takes no deadline"):
         infer.command(tmp_path, [], deadline="80ms", fastest=True)
+
+
+def test_all_rules_reach_the_device(monkeypatch, tmp_path):
+    asked = []
+
+    class Device:
+        def __init__(self, opened, *, server, rules, threads):
+            asked.append(rules)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(bundle, "open_bundle", lambda _: Opened())
+    monkeypatch.setattr(client, "Device", Device)
+    infer.command(tmp_path, [], deadline="80ms", mode="prefer_edge", max_sent_bytes=9)
+    assert asked == [Rules(deadline_s=0.08, mode="prefer_edge", max_sent_bytes=9)]
+    with pytest.raises(infer.typer.BadParameter, match="no mode"):
+        infer.command(tmp_path, [], mode="cloud")

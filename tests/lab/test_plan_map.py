@@ -98,3 +98,15 @@ def test_a_map_of_one_plan_is_one_area(tmp_path):
     assert {row.keys for row in made.rows} == {((0, False),)}
     draw_map(made, tmp_path / "map.svg", title="")
     assert np.isfinite([row.value for row in made.rows]).all()
+
+
+def test_cuts_are_named_in_full_where_short_names_would_be_the_same():
+    from isthmus.lab.plan_map import _cut_names
+
+    def row(name, codec="raw", variant="net"):
+        return PlanRow(variant, "split", (name,), cut_id=name, codec=codec)
+
+    a, b = row("/stem/Clip_output_0"), row("/stem/Clip_output_0", "u8")
+    assert _cut_names({1: a, 2: b, 3: PlanRow("net", "local")}) == {1: "stem", 2: "stem"}
+    named = _cut_names({1: a, 4: row("/stem/Add_output_0"), 5: row("/stem/x", variant="other")})
+    assert named == {1: "stem/Clip", 4: "stem/Add", 5: "stem"}

@@ -6,7 +6,8 @@ What is chosen comes from ``planning.sweep`` alone; every line of the picture is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise, product
 from pathlib import Path
@@ -279,11 +280,12 @@ def _label(panel: Any, rows: Sequence[MapRow]) -> None:
     grid = _raster(rows)
     plans = {index: part.plan.row for (index, is_late), part in _plans(rows).items() if not is_late}
     several = len({row.variant for row in plans.values()}) > 1
+    cuts = _cut_names(plans)
     for area in np.unique(grid).tolist():
         texts = (
             ["no plan is in time:\nthe fastest is taken", "no plan\nis in time"]
             if area < 0
-            else _texts(plans[area], several=several)
+            else _texts(plans[area], cuts.get(area, ""), several=several)
         )
         placed = _place(grid == area, texts)
         if placed is not None:
@@ -294,12 +296,26 @@ def _label(panel: Any, rows: Sequence[MapRow]) -> None:
             )  # fmt: skip
 
 
-def _texts(row: PlanRow, *, several: bool) -> list[str]:
+def _cut_names(plans: Mapping[int, PlanRow]) -> dict[int, str]:
+    """Return names of cuts: the first part of the tensor's, unless two of a network share it."""
+    whole = {
+        index: (row.tensors[0].strip("/").removesuffix("_output_0") if row.tensors else row.cut_id)
+        for index, row in plans.items()
+        if row.family == "split"
+    }
+    first = {index: name.split("/")[0] for index, name in whole.items()}
+    cuts = {(plans[index].variant, first[index], name) for index, name in whole.items()}
+    meant = Counter((variant, short) for variant, short, _ in cuts)
+    return {
+        index: first[index] if meant[plans[index].variant, first[index]] == 1 else name
+        for index, name in whole.items()
+    }
+
+
+def _texts(row: PlanRow, cut: str, *, several: bool) -> list[str]:
     """Return what an area may be called, the best first."""
     if row.family == "split":
-        cut = row.tensors[0].strip("/").removesuffix("_output_0") if row.tensors else row.cut_id
-        short = cut.split("/")[0]
-        whats = [f"cut at {cut}\n{row.codec}", f"cut at {short}\n{row.codec}", f"cut {short}"]
+        whats = [f"cut at {cut}\n{row.codec}", f"cut {cut}"]
     else:
         words = _WORDS[row.family]
         whats = [words, row.family]
