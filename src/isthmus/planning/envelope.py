@@ -134,16 +134,6 @@ class Envelope:
                 before = label
 
 
-def can_win(costs: CostVector, others: list[CostVector], cone: Cone, *, slack_ratio: float) -> bool:
-    """Return whether a plan costs at most ``1 + slack_ratio`` times the least, somewhere."""
-    cell: _Cell = [(at, -1) for at in cone.corners]
-    mine = (costs[0], costs[1], costs[2])
-    for other in others:
-        relaxed = tuple(value * (1 + slack_ratio) for value in other)
-        cell = _clipped(cell, mine, (relaxed[0], relaxed[1], relaxed[2]), -1)
-    return bool(cell)
-
-
 def _side(one: CostVector, other: CostVector, at: Condition) -> int:
     """Return -1, 0 or 1 as ``one`` costs less than, as much as or more than ``other``."""
     mine, yours = cost_s(one, at), cost_s(other, at)
