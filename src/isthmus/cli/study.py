@@ -114,15 +114,19 @@ def _print(out: Console, study: QdmpStudy) -> None:
 
 
 def _time_of(way: str) -> Callable[[GraphFigures], str]:
-    return lambda one: f"{one.solve_ms[way]:.3g}" if way in one.solve_ms else "-"
+    return lambda one: _three_digits(one.solve_ms[way]) if way in one.solve_ms else "-"
 
 
 def _gap_of(name: str) -> Callable[[GraphFigures], str]:
     def text(one: GraphFigures) -> str:
         gap = one.max_gap_ratio[name]
-        return "0" if gap == 0 else f"{gap:.2%}" if gap < 1 else f"x{1 + gap:.3g}"
+        return "0" if gap == 0 else f"{gap:.2%}" if gap < 1 else f"x{_three_digits(1 + gap)}"
 
     return text
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _table(

@@ -65,7 +65,7 @@ ROUNDING_RATIO = 1e-9
 _LOOK_UP = "frontier_prepared"
 _SEED = 20260728
 _SECONDS = 120.0
-_ROUNDS = 200
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 200
 _TABLE_ROWS = 200
 _DECISIONS = 5000
 _FIRST: Condition = (8 / 10e6, 1.0)  # 10 Mbit/s and the server as stated
@@ -287,7 +287,8 @@ def _times_ms(
     """Return the median times of building the frontier and of each way, interleaved.
 
     What takes more than a tenth of all the time is not called again, so that it has seen fewer
-    conditions than the others; what refuses the network is not in the result.
+    conditions than the others, which are called five times at least. What refuses the network is
+    not in the result.
     """
     room_s = end - time.perf_counter()
     asks = {name: prepare(costs) for name, prepare in ways.items()}
@@ -296,7 +297,7 @@ def _times_ms(
         **asks,
     }
     spent_s: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(_ROUNDS):
+    for i in range(_MOST_ROUNDS):
         for name in list(calls):
             started_s = time.perf_counter()
             try:
@@ -307,7 +308,7 @@ def _times_ms(
             spent_s[name].append(time.perf_counter() - started_s)
             if spent_s[name][-1] > room_s / 10:
                 del calls[name]
-        if time.perf_counter() > end or not calls:
+        if not calls or (i + 1 >= _LEAST_ROUNDS and time.perf_counter() > end):
             break
     found = {name: median(spent) * 1e3 for name, spent in spent_s.items()}
     return found.pop(""), found

@@ -188,6 +188,7 @@ def _ortools_prepared(costs: PlanCosts) -> Ask:
 
 WAYS: Mapping[str, Prepare] = MappingProxyType(
     {
+        "chain_scan": _solver(SOLVERS["chain_scan"]),
         "two_stage": _solver(SOLVERS["two_stage"]),
         "two_stage_published": _solver(SOLVERS["two_stage_published"]),
         "min_cut": _solver(SOLVERS["min_cut"]),
@@ -199,7 +200,10 @@ WAYS: Mapping[str, Prepare] = MappingProxyType(
         "frontier_prepared": _frontier_prepared,
     }
 )
-"""All ways by name; those named ``prepared`` keep what does not depend on the condition."""
+"""All ways by name; those named ``prepared`` keep what does not depend on the condition.
+
+``chain_scan`` refuses what is no chain.
+"""
 
 EXACT = ("two_stage", "min_cut", "scipy_prepared", "ortools_prepared")
 """Those that find a best plan and are worth using at run time."""
