@@ -14,35 +14,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from isthmus.planning.columns import columns_for
+from isthmus.lab.studies.decision_times import random_table
 from isthmus.planning.decide import decide, decide_many
-from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link
-from isthmus.types.plan import FAMILIES, PlanRow, PlanTable, Rules
+from isthmus.types.plan import Rules
 
 SEED = 20260728
-TARGETS = (224, 240, 256, 320, 384)
 NETWORK = "efficientnet-lite0"
 SWEPT_BYTES = 32 * 2**20
 SLEEP_S = 0.020
 RULES = (Rules("least_latency"), Rules(), Rules(deadline_s=0.1))
-
-
-def random_table(rows: int, rng: np.random.Generator) -> PlanTable:
-    """Return a table of ``rows`` plans with plausible figures."""
-    entries = []
-    for i in range(rows):
-        family = FAMILIES[i % len(FAMILIES)]
-        side = {"device": float(rng.uniform(0.001, 0.1)), "device.jpeg_pixels": 4e-9}
-        terms = {"head": side}
-        if family != "local":
-            terms["server"] = {"server": float(rng.uniform(0.001, 0.02))}
-            sent = float(rng.uniform(5e3, 5e5))
-            terms |= link_terms(family, sent_bytes=sent, received_bytes=4000)
-        row = PlanRow(f"variant-{i % 10}", family, unit="" if family == "local" else f"unit-{i}")
-        entries.append(PlanEntry(row, terms, 0.001, accuracy=float(rng.uniform(0.6, 0.8))))
-    return compile_table(entries, columns_for(TARGETS))
 
 
 def random_conditions(count: int, rng: np.random.Generator) -> list[Conditions]:

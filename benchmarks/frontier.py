@@ -14,58 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from isthmus.lab.studies.synthetic_graphs import cell_chain
 from isthmus.planning.candidates import estimated_layer_s
 from isthmus.planning.cheapest_plan import PlanCosts
 from isthmus.planning.frontier import frontier
 from isthmus.planning.partition import cut_vertices
-from isthmus.types.graph import Layer, ModelGraph, TensorSpec
+from isthmus.types.graph import ModelGraph
 
 SEED = 20260728
 SERVER_SPEEDUP = 10.0
-LAYERS_PER_CELL = 12
-
-
-def cell_chain(layers: int, seed: int, *, reads_two: bool) -> ModelGraph:
-    """Return a chain of cells of five branches each, of random sizes that shrink along it.
-
-    Args:
-        layers: About how many layers.
-        seed: Of the random sizes.
-        reads_two: Whether a cell reads the outputs of the last two cells, or of the last one.
-    """
-    rng = np.random.default_rng(seed)
-    sizes = {"x": 150_528}
-    nodes: list[Layer] = []
-
-    def add(op_type: str, reads: tuple[str, ...], elements: float, flops: float) -> str:
-        name = f"t{len(nodes)}"
-        sizes[name] = max(int(elements), 10)
-        weights = 4 * sizes[name] if op_type == "Conv" else 0
-        nodes.append(Layer(f"l{len(nodes)}", op_type, reads, (name,), int(flops), weights))
-        return name
-
-    cells = max(layers // LAYERS_PER_CELL, 1)
-    previous = last = "x"
-    for cell in range(cells):
-        scale = 200_000 * 0.01 ** (cell / cells)
-        sources = (previous, last) if reads_two and previous != last else (last,)
-        branches = []
-        for branch in range(5):
-            first = add("Conv", (sources[branch % len(sources)],), *_random(rng, scale))
-            branches.append(add("Conv", (first,), *_random(rng, scale)))
-        total = sum(sizes[name] for name in branches)
-        joined = add("Concat", tuple(branches), total, 0)
-        previous, last = last, add("Conv", (joined,), *_random(rng, 2 * scale))
-    tensors = {name: TensorSpec(name, "float32", (size,)) for name, size in sizes.items()}
-    made = add("Gemm", (last,) if previous == last else (previous, last), 1000, 1e6)
-    tensors[made] = TensorSpec(made, "float32", (1000,))
-    name = f"{'two' if reads_two else 'one'}-back cells"
-    return ModelGraph(name, "0" * 64, ("x",), (made,), tuple(nodes), tensors)
-
-
-def _random(rng: np.random.Generator, scale: float) -> tuple[float, float]:
-    """Return elements and operations of one layer."""
-    return scale * float(rng.uniform(0.2, 1.0)), float(10 ** rng.uniform(6, 8))
 
 
 def real_networks() -> Iterator[ModelGraph]:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import CutError
-from isthmus.planning.cheapest_plan import CheapestPlan, PlanCosts, crossing_tensors
+from isthmus.planning.cheapest_plan import CheapestPlan, PlanCosts
 from isthmus.planning.envelope import STATED_CONE, CostVector, Envelope, cost_s
 from isthmus.planning.frontier import FrontierPlan, frontier
-from isthmus.planning.partition import cut_vertices
+from isthmus.planning.partition import crossing_tensors, cut_vertices
 from isthmus.planning.pixels import pixel_tensors
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph

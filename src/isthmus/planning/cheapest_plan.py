@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.planning.envelope import Condition, CostVector
-from isthmus.planning.partition import cut_vertices
+from isthmus.planning.partition import check_costs, check_covered, crossing_tensors, cut_vertices
 from isthmus.planning.segment_cut import Crossing, SegmentNetwork
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["Answer", "CheapestPlan", "Found", "PlanCosts", "crossing_tensors"]
+__all__ = ["Answer", "CheapestPlan", "Found", "PlanCosts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +50,8 @@ class PlanCosts:
     decode_s: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        count = len(self.graph.layers)
-        for name in ("device_s", "server_s"):
-            costs = getattr(self, name)
-            if costs.shape != (count,):
-                raise ValueError(f"{name} has shape {costs.shape}, expected ({count},)")
-            if not (np.isfinite(costs).all() and (costs >= 0).all()):
-                raise ValueError(f"{name} must be finite and not negative")
-        read = {name for name, readers in self.graph.consumers.items() if readers}
-        if missing := sorted(read - self.sent_bytes.keys()):
-            raise ValueError(f"sent_bytes lacks {missing[0]!r}")
-        if any(not value >= 0 for value in self.sent_bytes.values()):
-            raise ValueError("sent_bytes must not be negative")
+        check_costs(self.graph, {"device_s": self.device_s, "server_s": self.server_s})
+        check_covered(self.graph, "sent_bytes", self.sent_bytes)
         others = (*self.encode_s.values(), *self.decode_s.values())
         if any(not 0 <= value < math.inf for value in others):
             raise ValueError("encode_s and decode_s must be finite and not negative")
@@ -78,18 +68,6 @@ class PlanCosts:
         for name in crossing_tensors(self.graph, device):
             total += self.crossing(name)
         return float(total[0]), float(total[1]), float(total[2])
-
-
-def crossing_tensors(graph: ModelGraph, device: frozenset[int]) -> tuple[str, ...]:
-    """Return what layers on the server read of the device's, sorted."""
-    return tuple(
-        sorted(
-            name
-            for name, readers in graph.consumers.items()
-            if graph.producers.get(name, -1) in device or name not in graph.producers
-            if any(reader not in device for reader in readers)
-        )
-    )
 
 
 @dataclass(frozen=True)

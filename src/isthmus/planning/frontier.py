@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.planning.cheapest_plan import CheapestPlan, Found, PlanCosts, crossing_tensors
+from isthmus.planning.cheapest_plan import CheapestPlan, Found, PlanCosts
 from isthmus.planning.envelope import STATED_CONE, Condition, Cone, CostVector, Envelope, cost_s
+from isthmus.planning.partition import crossing_tensors
 
 __all__ = ["Frontier", "FrontierPlan", "frontier"]
 

@@ -20,11 +20,40 @@ __all__ = [
     "PartitionProblem",
     "StageCosts",
     "bottleneck_of",
+    "check_costs",
+    "check_covered",
     "crossing_tensors",
     "cut_vertices",
     "partition_of",
     "stage_costs",
 ]
+
+
+def check_costs(graph: ModelGraph, costs: Mapping[str, NDArray[np.float64]]) -> None:
+    """Refuse costs by layer that are not one finite number, at least 0, for each layer.
+
+    Raises:
+        ValueError: With the name under which the costs were given.
+    """
+    count = len(graph.layers)
+    for name, values in costs.items():
+        if values.shape != (count,):
+            raise ValueError(f"{name} has shape {values.shape}, expected ({count},)")
+        if not (np.isfinite(values).all() and (values >= 0).all()):
+            raise ValueError(f"{name} must be finite and not negative")
+
+
+def check_covered(graph: ModelGraph, name: str, costs: Mapping[str, float]) -> None:
+    """Refuse costs by tensor that leave out one that some layer reads, or are negative.
+
+    Raises:
+        ValueError: With the name under which the costs were given.
+    """
+    read = {tensor for tensor, readers in graph.consumers.items() if readers}
+    if missing := sorted(read - costs.keys()):
+        raise ValueError(f"{name} lacks {missing[0]!r}")
+    if any(not value >= 0 for value in costs.values()):
+        raise ValueError(f"{name} must not be negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +82,10 @@ class PartitionProblem:
     return_s: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        count = len(self.graph.layers)
-        for name in ("device_s", "server_s"):
-            costs = getattr(self, name)
-            if costs.shape != (count,):
-                raise ValueError(f"{name} has shape {costs.shape}, expected ({count},)")
-            if not (np.isfinite(costs).all() and (costs >= 0).all()):
-                raise ValueError(f"{name} must be finite and not negative")
-        read = {name for name, readers in self.graph.consumers.items() if readers}
-        if missing := sorted(read - self.transfer_s.keys()):
-            raise ValueError(f"transfer_s lacks {missing[0]!r}")
+        check_costs(self.graph, {"device_s": self.device_s, "server_s": self.server_s})
+        check_covered(self.graph, "transfer_s", self.transfer_s)
         if unknown := sorted(self.return_s.keys() - set(self.graph.outputs)):
             raise ValueError(f"return_s names {unknown[0]!r}, which is no output")
-        if any(not value >= 0 for value in self.transfer_s.values()):
-            raise ValueError("transfer_s must not be negative")
         others = (self.message_s, *self.return_s.values())
         if any(not (math.isfinite(value) and value >= 0) for value in others):
             raise ValueError("message_s and return_s must be finite and not negative")

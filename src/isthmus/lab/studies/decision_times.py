@@ -21,7 +21,7 @@ from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, PlanRow, PlanTable, Rules
 
-__all__ = ["DecisionTimes", "decision_times"]
+__all__ = ["DecisionTimes", "decision_times", "random_table"]
 
 _TARGETS = (224, 240, 256, 320, 384)
 _BATCH = 100
@@ -60,7 +60,7 @@ def decision_times(*, rows: int, decisions: int, seed: int) -> DecisionTimes:
         seed: Of the made-up figures.
     """
     rng = np.random.default_rng(seed)
-    table = _random_table(rows, rng)
+    table = random_table(rows, rng)
     photograph = encode_jpeg(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8))
     facts = plain_header(photograph)
     links = [
@@ -86,7 +86,7 @@ def _conditions(link: Link, facts: ImageFacts | None) -> Conditions:
     return Conditions(link, facts, device_slowdown_sd=0.05, server_slowdown_sd=0.1)
 
 
-def _random_table(rows: int, rng: np.random.Generator) -> PlanTable:
+def random_table(rows: int, rng: np.random.Generator) -> PlanTable:
     """Return a table of so many plans with plausible figures."""
     entries = []
     for i in range(rows):
