@@ -10,7 +10,16 @@ import typer
 from rich.markup import escape
 
 from isthmus.cli.output import console, write_json
-from isthmus.cli.rules import MODE_HELP, check_variants, rules_from_options
+from isthmus.cli.rules import (
+    Deadline,
+    Fastest,
+    MaxSentBytes,
+    Mode,
+    NoPixelsLeave,
+    Variants,
+    check_variants,
+    rules_from_options,
+)
 from isthmus.cli.units import (
     bytes_per_s_from_text,
     megabits,
@@ -56,27 +65,12 @@ def command(
     file_bytes: Annotated[
         int | None, typer.Option(min=1, help="With --size: the file's bytes.")
     ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option(help="When the answer is needed, e.g. 80ms: the most accurate plan in time."),
-    ] = None,
-    variant: Annotated[
-        list[str] | None, typer.Option(help="Use only this network; may be repeated.")
-    ] = None,
-    no_pixels_leave: Annotated[
-        bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
-    ] = False,
-    fastest: Annotated[
-        bool,
-        typer.Option(
-            "--fastest",
-            help="The least latency, of any network, instead of the most accurate network.",
-        ),
-    ] = False,
-    mode: Annotated[str, typer.Option(help=MODE_HELP)] = "auto",
-    max_sent_bytes: Annotated[
-        int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
-    ] = None,
+    deadline: Deadline = None,
+    variant: Variants = None,
+    no_pixels_leave: NoPixelsLeave = False,
+    fastest: Fastest = False,
+    mode: Mode = "auto",
+    max_sent_bytes: MaxSentBytes = None,
     server_slowdown: Annotated[
         float, typer.Option(help="How much slower the server is than when profiled.")
     ] = 1.0,

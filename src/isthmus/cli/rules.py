@@ -4,15 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from isthmus.cli.units import seconds_from_text
 from isthmus.types.plan import MODES, Rules
 
-__all__ = ["MODE_HELP", "check_variants", "rules_from_options"]
+__all__ = [
+    "Deadline",
+    "Fastest",
+    "MaxSentBytes",
+    "Mode",
+    "NoPixelsLeave",
+    "Variants",
+    "check_variants",
+    "rules_from_options",
+]
 
-MODE_HELP = f"One of {', '.join(MODES)}."
+_MODE_HELP = f"One of {', '.join(MODES)}."
+
+Deadline = Annotated[
+    str | None,
+    typer.Option(help="When the answer is needed, e.g. 80ms: the most accurate plan in time."),
+]
+Variants = Annotated[list[str] | None, typer.Option(help="Use only this network; may be repeated.")]
+NoPixelsLeave = Annotated[
+    bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
+]
+Fastest = Annotated[
+    bool,
+    typer.Option(
+        "--fastest",
+        help="The least latency, of any network, instead of the most accurate network.",
+    ),
+]
+Mode = Annotated[str, typer.Option(help=_MODE_HELP)]
+MaxSentBytes = Annotated[
+    int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
+]
 
 
 def rules_from_options(
@@ -38,7 +68,7 @@ def rules_from_options(
             "the fastest plan takes no deadline; choose one of the two", param_hint="--fastest"
         )
     if mode not in MODES:
-        raise typer.BadParameter(f"no mode {mode!r}; {MODE_HELP.lower()}", param_hint="--mode")
+        raise typer.BadParameter(f"no mode {mode!r}; {_MODE_HELP.lower()}", param_hint="--mode")
     return Rules(
         objective="least_latency" if fastest else "most_accurate",
         deadline_s=deadline_s,
