@@ -13,7 +13,7 @@ from isthmus.loading.metadata import metadata_of
 from isthmus.loading.onnx_file import graph_from_model, load_graph, read_model
 from isthmus.loading.saving import check_model
 from isthmus.loading.split import split_model
-from isthmus.planning.candidates import candidate_cuts
+from isthmus.planning.candidates import candidates
 from isthmus.planning.partition import cut_vertices
 from isthmus.types.cut import Cut, device_layers
 
@@ -170,7 +170,7 @@ def test_published_networks(published, run, name, shapes, layers, cut_layers):
     single = [graph.layers[i].outputs for i in vertices if i < len(graph.layers) - 1]
     pairs = [p for p in valid_pairs(graph, layers // 40) if graph.inputs[0] not in p]
     cuts = [graph.inputs, *single[:: len(single) // 2], *pairs[:: max(len(pairs) // 2, 1)]]
-    cuts += sorted(candidate_cuts(graph, limit=8), key=len)[-2:]
+    cuts += sorted(candidates(graph, limit=8).cuts, key=len)[-2:]
     if len(graph.outputs) > 1:
         cuts.append(cut_behind(graph, graph.outputs[0]))
     assert {len(tensors) for tensors in cuts} >= {1, 2}
@@ -269,9 +269,9 @@ def test_networks_that_no_single_tensor_cuts(build, run, nodes_inputs_outputs_cu
     model = build(nodes, inputs=inputs, outputs=outputs, stored=stored, shape=(8, 64))
     graph = graph_of(model)
     assert set(cut_vertices(graph)) <= {len(graph.layers) - 1}
-    candidates = candidate_cuts(graph, limit=12)
-    assert all(len(tensors) > 1 for tensors in candidates)
-    for tensors in {*cuts, *candidates}:
+    found = candidates(graph, limit=12).cuts
+    assert all(len(tensors) > 1 for tensors in found)
+    for tensors in {*cuts, *found}:
         split = split_model(model, graph, tensors)
         assert_parts_are_the_whole(run, model, graph, split)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from isthmus.errors import CutError
-from isthmus.planning.candidates import candidate_cuts, candidates, estimated_layer_s
+from isthmus.planning.candidates import candidates, estimated_layer_s
 from isthmus.planning.pixels import has_pixels
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
@@ -53,7 +53,7 @@ def generated(seed, blocks=40, shrink=0.93):
 
 
 def test_candidates_of_a_funnel():
-    cuts = candidate_cuts(FUNNEL, limit=20)
+    cuts = candidates(FUNNEL, limit=20).cuts
     # b: the funnel's end; c and d: less than e; e is the least so far, f within 1.15 of it;
     # g: small, but only the softmax is behind it. a and ar are larger than the input, but ar is
     # best where no pixels may leave and the link is fast.
@@ -64,7 +64,7 @@ def test_candidates_of_a_funnel():
 
 
 def test_cuts_come_in_order_of_depth():
-    cuts = candidate_cuts(FUNNEL, limit=20)
+    cuts = candidates(FUNNEL, limit=20).cuts
     counts = [len(device_layers(FUNNEL, cut)) for cut in cuts]
     assert counts == sorted(counts)
 
@@ -72,7 +72,7 @@ def test_cuts_come_in_order_of_depth():
 @pytest.mark.parametrize("seed", range(3))
 def test_every_candidate_is_an_interior_cut(seed):
     graph = generated(seed)
-    cuts = candidate_cuts(graph, limit=100)
+    cuts = candidates(graph, limit=100).cuts
     assert len(cuts) == len(set(cuts)) >= 2
     for cut in cuts:
         assert cut == tuple(sorted(cut))
@@ -81,16 +81,16 @@ def test_every_candidate_is_an_interior_cut(seed):
 
 def test_the_limit_keeps_some_of_them_and_is_deterministic():
     graph = generated(7, blocks=15, shrink=0.7)
-    everything = candidate_cuts(graph, limit=1000)
+    everything = candidates(graph, limit=1000).cuts
     assert len(everything) > 6
     for limit in (0, 1, 3, 6):
-        some = candidate_cuts(graph, limit=limit)
+        some = candidates(graph, limit=limit).cuts
         assert len(some) == limit
         assert set(some) < set(everything)
-        assert some == candidate_cuts(graph, limit=limit)
-    assert set(candidate_cuts(graph, limit=1)) < set(candidate_cuts(graph, limit=3))
+        assert some == candidates(graph, limit=limit).cuts
+    assert set(candidates(graph, limit=1).cuts) < set(candidates(graph, limit=3).cuts)
     with pytest.raises(ValueError, match="negative"):
-        candidate_cuts(graph, limit=-1)
+        candidates(graph, limit=-1)
 
 
 def test_an_activation_stays_with_its_layer():
@@ -103,7 +103,7 @@ def test_an_activation_stays_with_its_layer():
         ("Conv", "m", "p", 900 * M, 100),
     ]
     sizes = {"x": 150528, "a": 1000, "ar": 1000, "b": 900, "s": 900, "m": 900, "p": 10}
-    cuts = candidate_cuts(network(layers, sizes), limit=20)
+    cuts = candidates(network(layers, sizes), limit=20).cuts
     assert cuts == (("ar",), ("b",), ("m",))  # two layers read b: nothing can be fused there
 
 
@@ -115,8 +115,8 @@ def test_twins_go_last():
         ("Conv", "z", "p", 500 * M, 100),
     ]
     graph = network(layers, {"x": 150528, "a": 1000, "again": 1000, "z": 1000, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",), ("again",), ("z",))
-    assert candidate_cuts(graph, limit=2) == (("a",), ("z",))
+    assert candidates(graph, limit=9).cuts == (("a",), ("again",), ("z",))
+    assert candidates(graph, limit=2).cuts == (("a",), ("z",))
 
 
 def test_those_that_win_most_come_first():
@@ -126,7 +126,7 @@ def test_those_that_win_most_come_first():
         ("Conv", "b", "p", 20_000 * M, 100),
     ]
     graph = network(layers, {"x": 150528, "a": 1000, "b": 900, "p": 10})
-    assert candidate_cuts(graph, limit=1) == (("a",),)
+    assert candidates(graph, limit=1).cuts == (("a",),)
 
 
 def test_a_cut_behind_a_narrower_one_is_left_out():
@@ -136,17 +136,17 @@ def test_a_cut_behind_a_narrower_one_is_left_out():
         ("Conv", "b", "p", 100 * M, 100),
     ]
     graph = network(layers, {"x": 150528, "a": 1000, "b": 1151, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",),)
+    assert candidates(graph, limit=9).cuts == (("a",),)
     graph = network(layers, {"x": 150528, "a": 1000, "b": 1150, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",), ("b",))
+    assert candidates(graph, limit=9).cuts == (("a",), ("b",))
 
 
 def test_a_network_that_grows_has_only_cuts_for_when_no_pixels_may_leave():
     layers = [("Conv", "x", "a", 100 * M, 100), ("Conv", "a", "p", 100 * M, 100)]
     graph = network(layers, {"x": 1000, "a": 5000, "p": 10})
-    assert candidate_cuts(graph, limit=9) == (("a",),)
+    assert candidates(graph, limit=9).cuts == (("a",),)
     layers[0] = ("MaxPool", "x", "a", 1 * M, 0)
-    assert candidate_cuts(network(layers, {"x": 1000, "a": 5000, "p": 10}), limit=9) == ()
+    assert candidates(network(layers, {"x": 1000, "a": 5000, "p": 10}), limit=9).cuts == ()
 
 
 def test_a_cut_that_only_a_stream_of_requests_wants():
@@ -179,7 +179,7 @@ def test_the_latency_gap_is_a_bound_that_sampled_conditions_keep_to(limit):
     count = len(graph.layers)
     kept = [frozenset(range(count)), frozenset(), *(device_layers(graph, c) for c in found.cuts)]
     # Every join of branches, and all cuts by the solver's frontier at no limit.
-    every = [device_layers(graph, c) for c in candidate_cuts(graph, limit=1000)] + kept
+    every = [device_layers(graph, c) for c in candidates(graph, limit=1000).cuts] + kept
     have, best = (np.array(list(estimated_costs(graph, plans))) for plans in (kept, every))
     rng = np.random.default_rng(5)
     weights = np.ones((2000, 3))
@@ -220,7 +220,7 @@ def test_several_outputs_and_inputs():
     ]
     sizes = {"x": 150528, "y": 10, "a": 20000, "b": 900, "early": 5, "late": 10}
     graph = network(layers, sizes, inputs=("x", "y"), outputs=("early", "late"))
-    cuts = candidate_cuts(graph, limit=9)
+    cuts = candidates(graph, limit=9).cuts
     assert ("a", "y") in cuts
     for cut in cuts:
         assert 0 < len(device_layers(graph, cut)) < 4

@@ -26,7 +26,7 @@ from isthmus.planning.pixels import pixel_tensors
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph
 
-__all__ = ["CandidateCuts", "candidate_cuts", "candidates", "estimated_layer_s"]
+__all__ = ["CandidateCuts", "candidates", "estimated_layer_s"]
 
 _FLOPS_PER_S = 2e10  # one core of a phone or single-board computer, float32, in onnxruntime
 _MOVED_BYTES_PER_S = 5e9
@@ -77,15 +77,6 @@ class CandidateCuts:
     cuts: tuple[_Tensors, ...]
     latency_gap_ratio: float
     stage_gap_ratio: float
-
-
-def candidate_cuts(graph: ModelGraph, *, limit: int) -> tuple[tuple[str, ...], ...]:
-    """Return the cuts of ``candidates``.
-
-    Raises:
-        ValueError: If ``limit`` is negative.
-    """
-    return candidates(graph, limit=limit).cuts
 
 
 def candidates(graph: ModelGraph, *, limit: int) -> CandidateCuts:

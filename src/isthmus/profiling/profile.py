@@ -124,7 +124,7 @@ def profile_bundle(
     finally:
         heads.close()
         transport.close()
-    table = compile_table(entries, columns_for(side_px for side_px in inputs.device_decode))
+    table = compile_table(entries, columns_for(inputs.device_decode))
     elapsed_s = time.perf_counter() - begun_at_s
     record = _record(server, metadata, threads, rounds, link, elapsed_s)
     save_profile(bundle.path, table, {**record, **(notes or {})})
