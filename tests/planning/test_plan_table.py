@@ -82,7 +82,7 @@ def with_terms(entry, **stages):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (with_terms(local(), tail={"device": 1.0}), "'tail' is no stage"),
+        (with_terms(local(), launch={"device": 1.0}), "'launch' is no stage"),
         (with_terms(local(), wait={"device": 1.0}), "'wait' is no stage"),
         (with_terms(local(), head={"gpu": 1.0}), "no column 'gpu'"),
         (with_terms(local(), head={"device": math.nan}), "head device must be finite"),

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from isthmus.errors import ConditionsError
-from isthmus.types.conditions import Conditions, ImageFacts, dct_scale
-from isthmus.types.link import Link
+from isthmus.types.conditions import CloudState, Conditions, ImageFacts, dct_scale
+from isthmus.types.link import Link, stall_rounds
 
 SIZES = [
     *((side, side) for side in (1, 7, 223, 224, 225, 447, 448, 449, 1791, 1792, 1793)),
@@ -102,3 +102,29 @@ def test_impossible_links_are_refused_by_name(name, values):
     for value in values:
         with pytest.raises(ConditionsError, match=name):
             Link(**{**good, name: value})
+
+
+def test_slow_start_costs_rounds_until_the_link_is_full():
+    link = Link(1e6, 1e6, 0.1)
+    stalls = link.stalls_s(15_000)
+    # By hand: 15, 30 and 60 kB leave 85, 70 and 40 ms of a 100 ms round unused; 120 kB fill it.
+    assert stalls == pytest.approx((0.0, 0.085, 0.155, 0.195))
+    assert link.stalls_s(100_000) == (0.0,)
+    assert link.stalls_s(math.inf) == (0.0,)
+    assert [stall_rounds(size, 15_000) for size in (1, 15_000, 45_000, 105_001)] == [0, 0, 1, 3]
+    assert stall_rounds(1e9, math.inf) == 0
+
+
+def test_windows_and_correlations_that_mean_nothing_are_refused():
+    link = Link(1e6, 1e6, 0.1)
+    for window in (0.0, -1.0, math.nan):
+        with pytest.raises(ConditionsError, match="window_bytes"):
+            link.stalls_s(window)
+        with pytest.raises(ConditionsError, match="window_bytes"):
+            Conditions(link, window_bytes=window)
+    for wrong in (1.1, -1.1, math.nan):
+        with pytest.raises(ConditionsError, match="correlation"):
+            Link(1e6, 1e6, 0.1, uplink_rtt_correlation=wrong)
+    for wrong in ({"slowdown": 0.0}, {"slowdown": math.nan}, {"slowdown_sd": -1.0}):
+        with pytest.raises(ConditionsError, match="cloud"):
+            CloudState(link, **wrong)

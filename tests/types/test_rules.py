@@ -13,13 +13,14 @@ def test_the_most_accurate_is_asked_for_by_default_with_a_deadline_or_without():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"objective": "cheapest"}, "least_latency or most_accurate"),
+        ({"objective": "cheapest"}, "one of least_latency, most_accurate"),
         ({"deadline_s": 0.0}, "deadline_s must be a positive number, got 0.0"),
         ({"deadline_s": -1.0}, "deadline_s"),
         ({"deadline_s": math.inf}, "deadline_s"),
         ({"deadline_s": math.nan}, "deadline_s"),
         ({"mode": "only_cloud"}, "prefer_device"),
         ({"max_sent_bytes": -1}, "max_sent_bytes must not be negative, got -1"),
+        ({"hedge_above_ratio": 1.5}, "hedge_above_ratio must be from 0 to 1"),
         ({"families": frozenset({"local", "cloud"})}, r"unknown families \['cloud'\]"),
     ],
 )

@@ -325,7 +325,8 @@ def _variant(entry: Mapping[str, Any]) -> Variant:
 def _row(entry: Mapping[str, Any]) -> PlanRow:
     if entry["family"] not in FAMILIES:
         raise ValueError(f"unknown family {entry['family']!r}")
-    return PlanRow(**{**entry, "tensors": tuple(entry["tensors"])})
+    crossing = {key: tuple(entry[key]) for key in ("tensors", "cloud_tensors")}
+    return PlanRow(**{**entry, **crossing})
 
 
 def _read_json(path: Path, advice: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from isthmus.errors import ConditionsError
 from isthmus.types.link import Link
 
-__all__ = ["Conditions", "ImageFacts", "dct_scale"]
+__all__ = ["CloudState", "Conditions", "ImageFacts", "dct_scale"]
 
 
 def dct_scale(width: int, height: int, shorter_side_px: int) -> int:
@@ -61,6 +61,28 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudState:
+    """A third site behind the edge server, as the edge server sees it.
+
+    Attributes:
+        link: The path from the edge to the cloud.
+        slowdown: How much slower the cloud is than when it was profiled; 1 is as profiled.
+        slowdown_sd: Standard deviation of ``slowdown``.
+    """
+
+    link: Link
+    slowdown: float = 1.0
+    slowdown_sd: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.slowdown < math.inf and 0 <= self.slowdown_sd < math.inf):
+            raise ConditionsError(
+                "the cloud's slowdown must be a positive number and its slowdown_sd zero or a "
+                f"positive number, got {self.slowdown} and {self.slowdown_sd}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """All that a decision depends on, at one instant.
 
@@ -76,6 +98,10 @@ class Conditions:
         unit_ready_s: Seconds from now until a resident unit (a model on the server) can start
             to work, its queue and what remains of its loading, by the unit's name; a unit
             that is not named is ready at once.
+        window_bytes: What the connection may send before the first acknowledgement comes back
+            (its congestion window); a new one, or one that was idle, starts small. Infinite
+            where nothing holds back, or where the connection ends nearby at a relay.
+        cloud: A third site behind the server; ``None`` where there is none.
     """
 
     link: Link
@@ -87,6 +113,8 @@ class Conditions:
     device_slowdown_sd: float = 0.0
     server_slowdown_sd: float = 0.0
     unit_ready_s: Mapping[str, float] = field(default_factory=dict)
+    window_bytes: float = math.inf
+    cloud: CloudState | None = None
 
     def __post_init__(self) -> None:  # once a request, so no loop where nothing is wrong
         if not (0 < self.device_slowdown < math.inf and 0 < self.server_slowdown < math.inf):
@@ -103,3 +131,5 @@ class Conditions:
             )
         if self.unit_ready_s and not all(value >= 0 for value in self.unit_ready_s.values()):
             raise ConditionsError("unit_ready_s must be zero or positive for every unit")
+        if not self.window_bytes > 0:
+            raise ConditionsError(f"window_bytes must be positive, got {self.window_bytes}")

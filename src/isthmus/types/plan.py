@@ -10,13 +10,18 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.types.power import ILLUSTRATIVE_POWER, Power
+
 __all__ = [
-    "FAMILIES", "MODES", "SITE_FAMILIES", "STAGES",
-    "Family", "Mode", "Plan", "PlanRow", "PlanTable", "Rules",
+    "FAMILIES", "MODES", "OBJECTIVES", "SITE_FAMILIES", "STAGES",
+    "Family", "Hedge", "Mode", "Objective", "Plan", "PlanRow", "PlanTable", "Rules",
 ]  # fmt: skip
 
-Family = Literal["local", "file", "resized", "tensor", "split"]
+Family = Literal["local", "file", "resized", "tensor", "split", "returned"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+
+Objective = Literal["least_latency", "most_accurate", "least_energy", "greatest_throughput"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 Mode = Literal["auto", "prefer_device", "prefer_edge", "only_device", "only_edge"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -38,6 +43,7 @@ STAGES = (
     "server_decode",  # server: bytes to tensors, input pipeline included
     "server",  # server: layers after the cut
     "download",  # the answer's way back
+    "tail",  # device: layers after the server's answer
 )
 """Stages of a plan in the order in which they happen; a row of zeros is a stage not taken."""
 
@@ -50,15 +56,18 @@ class PlanRow:
         variant: Name of the network.
         family: ``local`` (all on the device), ``file`` (the photograph as it is), ``resized``
             (resized on the device, sent as JPEG), ``tensor`` (the input tensor), ``split`` (cut
-            inside the network).
+            inside the network), ``returned`` (the server runs the first layers and the device
+            the rest: Edgent's order).
         tensors: Frontier tensors of the cut, sorted; for ``tensor`` the network's input; empty for
             the other families.
-        cut_id: Id of that cut; empty unless ``split``.
+        cut_id: Id of that cut; empty unless ``split`` or ``returned``.
         codec: Name of the codec of what crosses; empty for ``local`` and ``file``.
         unit: The server's model that answers (its resident unit); empty for ``local``.
         exit: Name of the exit at which the network is pruned or left; empty for the last.
         has_pixels: Whether what crosses is the photograph or computed without any weight.
         is_lossless: Whether the answer equals the unsplit network's within float tolerance.
+        cloud_tensors: Frontier tensors of a second cut, behind which a third site works, sorted;
+            empty where there are two sites.
     """
 
     variant: str
@@ -70,6 +79,7 @@ class PlanRow:
     exit: str = ""
     has_pixels: bool = False
     is_lossless: bool = True
+    cloud_tensors: tuple[str, ...] = ()
 
     @property
     def is_local(self) -> bool:
@@ -141,7 +151,9 @@ class Rules:
 
     Attributes:
         objective: ``most_accurate`` among the plans whose mean plus 1.64 standard deviations is
-            within the deadline (without one: among all plans), or ``least_latency``.
+            within the deadline (without one: among all plans), ``least_latency``,
+            ``least_energy`` of the device among the plans that are within the deadline, or
+            ``greatest_throughput`` of a stream of requests.
         deadline_s: Seconds from the request to the answer; ``None`` for none.
         variants: Networks that may be used; ``None`` for all.
         families: Families of plans that may be used; ``None`` for all.
@@ -154,19 +166,24 @@ class Rules:
             ``planning.decide`` says when.
         max_sent_bytes: Plans that are predicted to send more, on the mean and with the
             photograph if it is sent, are excluded; ``None`` for no limit.
+        power: What the device draws, for ``least_energy``.
+        hedge_above_ratio: A remote plan that is late with a greater probability than this gets a
+            hedge, if one helps; needs a deadline. ``None`` for no hedges.
     """
 
-    objective: Literal["least_latency", "most_accurate"] = "most_accurate"
+    objective: Objective = "most_accurate"
     deadline_s: float | None = None
     variants: frozenset[str] | None = None
     families: frozenset[Family] | None = None
     no_pixels_leave: bool = False
     mode: Mode = "auto"
     max_sent_bytes: float | None = None
+    power: Power = ILLUSTRATIVE_POWER
+    hedge_above_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if self.objective not in ("least_latency", "most_accurate"):
-            raise ValueError(f"objective {self.objective!r}: least_latency or most_accurate")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective {self.objective!r}: one of {', '.join(OBJECTIVES)}")
         if self.deadline_s is not None and not (
             math.isfinite(self.deadline_s) and self.deadline_s > 0
         ):
@@ -178,11 +195,32 @@ class Rules:
             raise ValueError(f"mode {self.mode!r}: one of {', '.join(MODES)}")
         if self.max_sent_bytes is not None and not self.max_sent_bytes >= 0:
             raise ValueError(f"max_sent_bytes must not be negative, got {self.max_sent_bytes}")
+        if self.hedge_above_ratio is not None and not 0 <= self.hedge_above_ratio <= 1:
+            raise ValueError(f"hedge_above_ratio must be from 0 to 1, got {self.hedge_above_ratio}")
         if self.mode.startswith("only_"):
             families = SITE_FAMILIES[self.mode.removeprefix("only_")]
             if self.families is not None:
                 families &= self.families
             object.__setattr__(self, "families", families)
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """A second, local plan, started while the first is still on its way.
+
+    Attributes:
+        row: What it does.
+        index: Its row in the table.
+        start_s: Seconds after the request at which it starts, unless the answer is there.
+        accuracy: Of its answer, 0 to 1.
+        late_ratio: Probability that neither answer is within the deadline, 0 to 1.
+    """
+
+    row: PlanRow
+    index: int
+    start_s: float
+    accuracy: float
+    late_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +237,9 @@ class Plan:
         slack_s: Deadline minus mean minus 1.64 standard deviations, negative if it will probably
             be late; infinite without a deadline.
         stages_s: Predicted seconds by stage, in the order of ``STAGES``.
+        energy_j: What the device draws for it beyond its rest, joules, by the rules' power.
+        late_ratio: Probability that it is late, 0 to 1; 0 without a deadline.
+        hedge: A local plan beside it, if the rules ask for one and it helps.
     """
 
     row: PlanRow
@@ -209,3 +250,6 @@ class Plan:
     sent_bytes: float
     slack_s: float
     stages_s: Mapping[str, float]
+    energy_j: float = 0.0
+    late_ratio: float = 0.0
+    hedge: Hedge | None = None
