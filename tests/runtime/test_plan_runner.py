@@ -389,3 +389,32 @@ def test_stages_that_recur_add_up():
     times.add("encode", 0.25)
     times.add("encode", 0.5)
     assert times.seconds == {"encode": 0.75}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_preparing_does_the_devices_work_and_sends_nothing(runner, edge, photograph, name):
+    times = StageTimes()
+    job = Job(photograph, times)
+    prepared = runner.prepare(ROWS[name], job)
+    assert edge.requests == []
+    assert times.seconds.keys() == STAGES[name]
+    assert prepared.row is ROWS[name]
+    device_s = dict(times.seconds)
+    result = runner.send(prepared, job, timeout_s=5.0)
+    assert {stage: times.seconds[stage] for stage in device_s} == device_s
+    assert result.sent_bytes == prepared.sent_bytes == len(prepared.body)
+    assert (prepared.sent_bytes == 0) is ROWS[name].is_local
+    assert len(edge.requests) == (0 if ROWS[name].is_local else 1)
+
+
+def test_what_is_prepared_can_be_sent_again_after_a_failure(runner, edge, photograph, expected):
+    job = Job(photograph, StageTimes())
+    prepared = runner.prepare(ROWS["split"], job)
+    edge.failure = RemoteTimeoutError("too late")
+    with pytest.raises(RemoteTimeoutError):
+        runner.send(prepared, job, timeout_s=5.0)
+    edge.failure = None
+    times = StageTimes()
+    result = runner.send(prepared, job.again(times), timeout_s=5.0)
+    np.testing.assert_allclose(result.outputs["logits"], expected, atol=1e-4)
+    assert times.seconds.keys() == REMOTE

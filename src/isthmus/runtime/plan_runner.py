@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from isthmus.types.plan import PlanRow
     from isthmus.types.variant import InputPipeline, Variant
 
-__all__ = ["JPEG_QUALITY", "Job", "PlanRunner", "Run", "StageTimes"]
+__all__ = ["JPEG_QUALITY", "Job", "PlanRunner", "Prepared", "Run", "StageTimes"]
 
 JPEG_QUALITY = 90
 
@@ -112,6 +112,28 @@ class Job:
         return self._pixels[pipeline]
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A row with all of the device's work done; nothing has been sent.
+
+    Attributes:
+        row: What is carried out.
+        outputs: The network's outputs that the device has computed: all of them for a local row.
+        headers: Of the message to the server.
+        body: The message to the server; empty for a local row.
+    """
+
+    row: PlanRow
+    outputs: Mapping[str, np.ndarray]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of the message that will be sent, without HTTP's own; 0 for a local row."""
+        return len(self.body)
+
+
 @dataclass(frozen=True)
 class Run:
     """What carrying out one row gave.
@@ -149,38 +171,60 @@ class PlanRunner:
     download_s: Callable[[int], float] = field(default=lambda _: 0.0)
 
     def run(self, row: PlanRow, job: Job, *, timeout_s: float) -> Run:
-        """Carry out one row.
+        """Carry out one row: prepare and send; raises as both of them."""
+        return self.send(self.prepare(row, job), job, timeout_s=timeout_s)
+
+    def prepare(self, row: PlanRow, job: Job) -> Prepared:
+        """Do all of the device's work of a row, up to the message that is ready to be sent.
 
         Args:
             row: What to do.
             job: The input; its stage times are added to.
-            timeout_s: Longest time that the exchange with the server may take.
 
         Raises:
             ImageError: If the input cannot be decoded on the device.
-            RemoteError: If the server fails; the time lost is booked as ``wait``.
-            NoPlanError: If the row needs a server and there is none.
+            CodecError: If what should cross cannot be encoded.
+            NoPlanError: If the row needs a server and there is none, or takes no photographs.
         """
         if row.is_local:
             feeds = self._input_tensor(row, job)
             with job.times.device("head"):
-                return Run(self.heads.session(row.variant).run(feeds))
+                return Prepared(row, self.heads.session(row.variant).run(feeds))
         if self.transport is None:
             raise NoPlanError(f"{row.label} needs a server and none was given")
         tensors, answered = self._message(row, job)
-        path = f"v2/models/{quote(row.unit, safe='')}/infer"
         with job.times.device("encode"):
             headers, body = protocol.pack_request(protocol.InferRequest(inputs=tensors))
+        return Prepared(row, answered, headers, body)
+
+    def send(self, prepared: Prepared, job: Job, *, timeout_s: float) -> Run:
+        """Have the server do the rest; a local row is done already.
+
+        Args:
+            prepared: What ``prepare`` made of the same job.
+            job: The input; its stage times are added to.
+            timeout_s: Longest time that the exchange with the server may take.
+
+        Raises:
+            RemoteError: If the server fails; the time lost is booked as ``wait``.
+            NoPlanError: If the row needs a server and there is none.
+        """
+        row = prepared.row
+        if row.is_local:
+            return Run(prepared.outputs)
+        if self.transport is None:
+            raise NoPlanError(f"{row.label} needs a server and none was given")
+        path = f"v2/models/{quote(row.unit, safe='')}/infer"
         begun_at_s = now_s()
         try:
             exchange = self.transport.exchange(
-                "POST", path, headers=headers, body=body, timeout_s=timeout_s
+                "POST", path, headers=prepared.headers, body=prepared.body, timeout_s=timeout_s
             )
             outputs = _outputs(exchange)
         except Exception:
             job.times.add("wait", now_s() - begun_at_s)
             raise
-        return self._book(exchange, {**answered, **outputs}, job.times)
+        return self._book(exchange, {**prepared.outputs, **outputs}, job.times)
 
     def _input_tensor(self, row: PlanRow, job: Job) -> dict[str, np.ndarray]:
         pipeline = self._pipeline(row)
