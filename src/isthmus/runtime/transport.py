@@ -11,9 +11,12 @@ import json
 import math
 import select
 import socket
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -24,11 +27,20 @@ from isthmus.errors import (
     ServerUnreachableError,
 )
 from isthmus.runtime.clock import now_s
+from isthmus.types.link import INITIAL_WINDOW_BYTES
 
 __all__ = ["Exchange", "HttpTransport", "Transport"]
 
 _REPLY_CHUNK_BYTES = 1 << 16
 _ERROR_TEXT_LENGTH = 500
+_NEARBY_RATIO = 0.25
+"""A connection whose own round trip is less than this part of the link's ends at a relay."""
+_TCP_INFO = struct.Struct("@B7x I4xI24xI20xI8xI")
+"""State, retransmission time-out, segment, ms since the last was sent, round trip, window."""
+_TCP_INFO_LEVEL = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
+_TCP_ESTABLISHED = 1
+_SLOW_START_AFTER_IDLE = Path("/proc/sys/net/ipv4/tcp_slow_start_after_idle")
+_NEVER_RESTARTS = b"bbr"
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,7 @@ class _Wire(socket.socket):
     """A socket whose every call ends at one instant, however often bytes trickle in."""
 
     until_s = math.inf
+    restarts_after_idle = True
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         self.settimeout(self._left_s())
@@ -122,6 +135,7 @@ class _Connection(http.client.HTTPConnection):
                     raise
             else:
                 wire.until_s = self.until_s
+                wire.restarts_after_idle = _restarts_after_idle(wire)
                 self.sock = wire
                 return
 
@@ -161,6 +175,7 @@ class HttpTransport:
         self._address = url
         self._prefix = parts.path.rstrip("/")
         self._connection = _Connection(host, port)
+        self._tcp_rtt_s = math.inf
 
     @property
     def was_connected(self) -> bool:
@@ -178,6 +193,39 @@ class HttpTransport:
             return not _has_something_to_read(sock)
         except (ValueError, OSError):  # closed meanwhile
             return False
+
+    def window_bytes(self, rtt_s: float) -> float:
+        """Return how much the next request may have under way before it hears of the server.
+
+        It is the connection's congestion window, as small as that of a new connection if there
+        is none, and halved for each retransmission time-out of idleness, as Linux does when it
+        sends again. Infinite where the system does not tell, or where this connection ends
+        nearby: then a relay sends on, over connections that cannot be seen from here.
+
+        Args:
+            rtt_s: Round trip to the server, by which a connection that ends nearby is known.
+
+        References:
+            RFC 2861 and RFC 5681, section 4.1.
+        """
+        if _TCP_INFO_LEVEL is None:
+            return math.inf
+        window_bytes = float(INITIAL_WINDOW_BYTES)
+        sock = self._connection.sock
+        if isinstance(sock, _Wire):
+            try:
+                told = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO_LEVEL, _TCP_INFO.size)
+                state, timeout_us, segment_bytes, idle_ms, rtt_us, segments = _TCP_INFO.unpack(told)
+            except (OSError, struct.error):  # closed meanwhile, or a kernel that tells less
+                state = 0
+            if state == _TCP_ESTABLISHED:
+                self._tcp_rtt_s = rtt_us * 1e-6
+                window_bytes = float(segments * segment_bytes)
+                if sock.restarts_after_idle and idle_ms * 1000 > timeout_us > 0:
+                    halvings = min(idle_ms * 1000 // timeout_us, 64)
+                    smallest = min(window_bytes, INITIAL_WINDOW_BYTES)
+                    window_bytes = max(window_bytes / 2**halvings, smallest)
+        return math.inf if self._tcp_rtt_s < _NEARBY_RATIO * rtt_s else max(window_bytes, 1.0)
 
     def exchange(
         self,
@@ -250,6 +298,17 @@ class HttpTransport:
             raise ServerUnreachableError(f"{self._address}: {reason}") from error
         except http.client.HTTPException as error:
             raise BadReplyError(f"{self._address} does not speak HTTP: {error!r}") from error
+
+
+def _restarts_after_idle(sock: socket.socket) -> bool:
+    """Return whether the system narrows this connection's window after it was idle."""
+    try:
+        control = sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_CONGESTION", -1), 16)
+        return not control.startswith(_NEVER_RESTARTS) and (
+            _SLOW_START_AFTER_IDLE.read_bytes().strip() != b"0"
+        )
+    except OSError:
+        return True
 
 
 def _has_something_to_read(sock: socket.socket) -> bool:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from isthmus.errors import ConditionsError
 
-__all__ = ["Link", "stall_rounds"]
+__all__ = ["INITIAL_WINDOW_BYTES", "Link", "stall_rounds"]
+
+INITIAL_WINDOW_BYTES = 14_480
+"""What a new TCP connection sends before it hears of the other side: ten segments (RFC 6928)."""
 
 _MOST_ROUNDS = 48
 """No window doubles more often: the smallest would have passed 10^14 bytes."""
