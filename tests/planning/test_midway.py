@@ -1,0 +1,107 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from isthmus.planning.columns import columns_for
+from isthmus.planning.decide import decide
+from isthmus.planning.midway import decide_midway, with_size
+from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
+from isthmus.types.conditions import Conditions
+from isthmus.types.link import Link
+from isthmus.types.plan import PlanRow, Rules
+
+LINK = Link(1e6, 1e6, 0.020)
+FASTEST = Rules("least_latency")
+
+
+def entry(name, family, *, head=0.0, server=0.0, sent=0.0, accuracy=0.7, decode=0.010):
+    terms = {"decode": {"device": decode}, "head": {"device": head}}
+    if family != "local":
+        terms |= {"server": {"server": server}}
+        terms |= link_terms(family, sent_bytes=sent, received_bytes=0)
+    unit = "" if family == "local" else f"{name}.{family}"
+    row = PlanRow(name, family, unit=unit)
+    return PlanEntry(row, terms, 0.001, sent, sent_bytes_sd=500, accuracy=accuracy)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Local 110 ms; resized 10 + 20 + 10 + 40 ms for 10 kB."""
+    return compile_table(
+        [
+            entry("net", "local", head=0.100),
+            entry("net", "resized", head=0.010, server=0.040, sent=10_000),
+            entry("small", "local", head=0.075, accuracy=0.6),
+        ],
+        columns_for([256]),
+    )
+
+
+def decided(table, rules, **conditions):
+    now = Conditions(LINK, **conditions)
+    return now, decide(table, now, rules)
+
+
+@pytest.mark.parametrize("sent_bytes", [5_000, 10_000, 15_000])
+def test_small_surprises_change_nothing_but_the_prediction(table, sent_bytes):
+    now, plan = decided(table, FASTEST)
+    assert plan.row.family == "resized"
+    again = decide_midway(table, now, FASTEST, plan, sent_bytes=sent_bytes, spent_s=0.02)
+    assert again.row is plan.row
+    more_s = (sent_bytes - 10_000) / 1e6
+    assert again.latency_s == pytest.approx(plan.latency_s + more_s)
+    assert sum(again.stages_s.values()) == pytest.approx(again.latency_s)
+    assert again.sent_bytes == sent_bytes
+
+
+def test_a_message_much_too_large_is_not_sent(table):
+    """Left over: 200 ms of sending and 60 more, against 85 ms of the smaller network, or 100."""
+    now, plan = decided(table, FASTEST)
+    large = {"sent_bytes": 200_000, "spent_s": 0.020}
+    assert decide_midway(table, now, FASTEST, plan, **large).row.variant == "small"
+    accurate = Rules()
+    now, plan = decided(table, accurate)
+    again = decide_midway(table, now, accurate, plan, **large)
+    assert (again.row.variant, again.row.family) == ("net", "local")
+
+
+def test_what_was_done_already_counts_for_the_plan(table):
+    """At 60 kB: 60 + 20 + 40 = 120 ms are left, of local 100 (not 110: decoding is done)."""
+    now, plan = decided(table, Rules())
+    at = {"spent_s": 0.020}
+    assert decide_midway(table, now, Rules(), plan, sent_bytes=60_000, **at).row.family == "local"
+    assert decide_midway(table, now, Rules(), plan, sent_bytes=39_000, **at).row is plan.row
+    assert decide_midway(table, now, Rules(), plan, sent_bytes=41_000, **at).row.family == "local"
+
+
+def test_a_deadline_counts_from_what_is_left(table):
+    rules = Rules(deadline_s=0.150)
+    now, plan = decided(table, rules)
+    assert plan.row.family == "resized"
+    # 105 ms of sending, 60 more, of 130 that are left: local takes 100.
+    again = decide_midway(table, now, rules, plan, sent_bytes=105_000, spent_s=0.020)
+    assert (again.row.variant, again.row.family) == ("net", "local")
+    # Of 90 ms that are left only the smaller network's 85 are enough (it decodes anew).
+    again = decide_midway(table, now, rules, plan, sent_bytes=105_000, spent_s=0.060)
+    assert again.row.variant == "small"
+    # Nothing is in time: the least that remains.
+    again = decide_midway(table, now, rules, plan, sent_bytes=105_000, spent_s=0.140)
+    assert again.row.variant == "small"
+
+
+def test_objectives_without_bytes_keep_their_plan(table):
+    rules = Rules("greatest_throughput")
+    now = Conditions(LINK)
+    plan = decide(table, now, FASTEST)
+    again = decide_midway(table, now, rules, plan, sent_bytes=10**6, spent_s=0.0)
+    assert again.row is plan.row
+
+
+def test_slow_start_is_part_of_the_new_prediction(table):
+    now, plan = decided(table, FASTEST, window_bytes=14_480)
+    larger = with_size(plan, now, 15_000)
+    assert larger.latency_s - plan.latency_s == pytest.approx(0.005 + 0.020 - 0.01448)
+    assert with_size(plan, replace(now, window_bytes=math.inf), 15_000).latency_s == pytest.approx(
+        plan.latency_s + 0.005
+    )
