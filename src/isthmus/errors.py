@@ -7,6 +7,7 @@
     ├── CutError                tensors that do not cut a network in two
     │   └── GraphMismatchError       a cut of another file than the one that is stored
     ├── RepositoryError         a model repository that does not have what was asked for
+    ├── StoreError              a store of measurements that is locked, damaged or cannot be written
     ├── BundleError             a bundle that is missing, truncated, changed or of another schema
     ├── ImageError              bytes that are no usable image
     ├── CodecError              a payload that cannot be encoded or decoded
@@ -49,6 +50,7 @@ __all__ = [
     "RepositoryError",
     "ServerRefusedError",
     "ServerUnreachableError",
+    "StoreError",
 ]
 
 
@@ -74,6 +76,10 @@ class RepositoryError(IsthmusError):
 
 class BundleError(IsthmusError):
     """The bundle is missing, truncated, changed since it was built, or of another schema."""
+
+
+class StoreError(IsthmusError):
+    """The store of measurements is locked, damaged, of another version or cannot be written."""
 
 
 class ImageError(IsthmusError):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.edge.memory import resident_bytes
 from isthmus.edge.unit import ImageDoor, TensorDoor, Unit
 from isthmus.errors import (
     BusyError,
@@ -26,6 +25,7 @@ from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.repository import RepositoryModel, scan_repository
 from isthmus.loading.split import split_model
 from isthmus.runtime.clock import now_s
+from isthmus.runtime.memory import resident_bytes
 from isthmus.runtime.session import Session
 from isthmus.types.cut import Cut
 from isthmus.types.progress import SILENT, Progress

@@ -17,12 +17,18 @@ now_s = time.perf_counter
 class Pace(Protocol):
     """How fast this device works, compared with the machine that it runs on."""
 
+    @property
+    def factor(self) -> float:
+        """How many times as long as this machine's a stage of the device takes."""
+
     def after(self, busy_s: float) -> None:
         """Be told that a stage of the device has just taken ``busy_s`` seconds; may sleep."""
 
 
 class _FullPace:
     """The machine's own speed."""
+
+    factor = 1.0
 
     def after(self, busy_s: float) -> None:
         """Return at once."""
