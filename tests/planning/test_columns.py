@@ -5,7 +5,7 @@ import pytest
 
 from isthmus.errors import ConditionsError
 from isthmus.planning.columns import BASES, columns_for, layout_of, numbers_of
-from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.conditions import CloudState, Conditions, ImageFacts
 from isthmus.types.link import Link
 
 COLUMNS = columns_for([256, 232, 256])
@@ -93,6 +93,26 @@ def test_no_image_and_no_connection():
     assert x["connect_s"] == 0.02
 
 
+def test_a_cloud_has_columns_and_bases_of_its_own():
+    columns = columns_for([256], has_cloud=True)
+    assert columns[:-4] == columns_for([256])
+    link = Link(1e7, 5e6, 0.04, uplink_sd_ratio=0.1, downlink_sd_ratio=0.3, rtt_sd_s=0.002)
+    conditions = Conditions(LINK, JPEG, cloud=CloudState(link, 3.0, 0.25))
+    matrix = matrix_of(columns, conditions)
+    np.testing.assert_array_equal(
+        matrix[:-4, 0], matrix_of(columns[:-4], Conditions(LINK, JPEG))[:, 0]
+    )
+    names = ("cloud", "cloud_uplink_s_per_byte", "cloud_downlink_s_per_byte", "cloud_rtt_s")
+    values, sds = (3.0, 1e-7, 2e-7, 0.04), (0.25, 1e-8, 6e-8, 0.002)
+    for place, (name, value, sd) in enumerate(zip(names, values, sds, strict=True)):
+        assert columns[place - 4] == name
+        moves = np.zeros(len(BASES))
+        moves[place - 4] = sd
+        np.testing.assert_allclose(matrix[place - 4], [value, *moves], rtol=1e-12)
+    # Without a cloud a decision computes nothing for it.
+    assert len(numbers_of(Conditions(LINK), ()).values) == len(BASES) - 4
+
+
 def test_directions_are_the_derivatives_times_the_standard_deviations():
     sds = {"device_slowdown_sd": 0.3, "server_slowdown_sd": 0.4}
     base = Conditions(LINK, JPEG, is_connected=False, device_slowdown=2.0, **sds)
@@ -138,6 +158,7 @@ def test_order_of_columns_is_free():
         Conditions(LINK, ImageFacts("jpeg", -4000, 3000, 10)),
         Conditions(LINK, ImageFacts("png", 10, 10, math.nan)),  # type: ignore[arg-type]
         Conditions(Link(1e-300, 1e6, 0.1), ImageFacts("jpeg", 10**5, 10**5, 10**9)),
+        Conditions(LINK, cloud=CloudState(Link(1e-320, 1e6, 0.1))),
     ],
 )
 def test_what_would_overflow_is_refused(conditions):

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from isthmus.planning.columns import columns_for
-from isthmus.planning.plan_table import PlanEntry, compile_table, drop_dominated, link_terms
+from isthmus.planning.plan_table import (
+    PlanEntry,
+    cloud_hop_terms,
+    compile_table,
+    drop_dominated,
+    link_terms,
+)
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow
 
 COLUMNS = columns_for([256])
@@ -77,6 +83,46 @@ def test_link_terms_of_each_family():
 
 def with_terms(entry, **stages):
     return dataclasses.replace(entry, terms={**entry.terms, **stages})
+
+
+def test_a_returned_row_may_send_the_photograph():
+    terms = link_terms("returned", sent_bytes=5, received_bytes=6, sends_file=True)
+    assert terms["upload"] == {"rtt_s": 0.5, "uplink_s_per_byte": 5, "uplink_file_s": 1.0}
+
+
+def clouded(**change):
+    row = PlanRow("net", "split", ("t",), "id", "raw", "net.tail-id", cloud_tensors=("u",))
+    entry = split(row=row)
+    server = {"server": 0.01, "cloud": 0.002} | cloud_hop_terms(sent_bytes=50, received_bytes=9)
+    return with_terms(entry, **{"server": server, **change})
+
+
+def test_the_second_hop_is_part_of_the_stage_server():
+    columns = columns_for([256], has_cloud=True)
+    table = compile_table([local(), clouded()], columns)
+    stage = dict(zip(columns, table.coefficients[1, STAGES.index("server")].tolist(), strict=True))
+    assert {name: value for name, value in stage.items() if value} == {
+        "server": 0.01, "cloud": 0.002, "cloud_rtt_s": 1.0,
+        "cloud_uplink_s_per_byte": 50, "cloud_downlink_s_per_byte": 9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (clouded(server={"server": 1.0}), r"needs the cloud's columns.*got \[\]"),
+        (clouded(upload={"rtt_s": 1.0, "cloud_rtt_s": 1.0}), r"got \['server', 'upload'\]"),
+        (split(row=PlanRow("net", "returned", ("t",))), "needs terms in `tail`"),
+    ],
+)
+def test_rows_have_the_terms_of_the_sites_that_they_use(entry, message):
+    with pytest.raises(ValueError, match=message):
+        compile_table([entry], columns_for([256], has_cloud=True))
+    two_sites = with_terms(split(), server={"server": 0.1, "cloud": 0.1})
+    with pytest.raises(ValueError, match="and no other"):
+        compile_table([two_sites], columns_for([256], has_cloud=True))
+    with pytest.raises(ValueError, match="and no other"):
+        compile_table([with_terms(split(), tail={"device": 0.1})], COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -176,5 +222,6 @@ def test_the_documented_example_runs():
 
 def test_the_page_names_every_stage_and_column():
     page = (Path(__file__).parents[2] / "docs" / "plan-table.md").read_text("utf-8")
-    names = [name.replace("256", "T") for name in COLUMNS if not name.startswith("server.")]
+    columns = columns_for([256], has_cloud=True)
+    names = [name.replace("256", "T") for name in columns if not name.startswith("server.")]
     assert [name for name in (*STAGES, *names) if f"`{name}`" not in page] == []

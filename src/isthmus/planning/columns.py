@@ -6,6 +6,10 @@ A column's value is the product of one *base* (a slowdown, seconds per byte, the
 is uncertain, and one *feature* of the input or the connection, which is known. Image features are
 zero without an image and where the image is of another format group: ``jpeg`` is every JPEG,
 ``progressive`` a progressive one (beside ``jpeg``: what it costs beyond), ``other`` the rest.
+
+Columns are named by site (``device``, ``server``, ``cloud``) and by hop: the hop from the device to
+the server has no prefix, the one from there to the cloud has ``cloud_``. The cloud has no image
+features: the input pipeline runs on the device or on the server.
 """
 
 from __future__ import annotations
@@ -15,11 +19,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from isthmus.errors import ConditionsError
-from isthmus.types.conditions import Conditions
+from isthmus.types.conditions import CloudState, Conditions
 
 __all__ = ["BASES", "Layout", "Numbers", "columns_for", "layout_of", "numbers_of"]
 
-BASES = ("device_slowdown", "server_slowdown", "uplink", "downlink", "rtt")
+BASES = (
+    "device_slowdown", "server_slowdown", "uplink", "downlink", "rtt",
+    "cloud_slowdown", "cloud_uplink", "cloud_downlink", "cloud_rtt",
+)  # fmt: skip
 """What is uncertain; every column is the product of one of these and a feature."""
 
 _FEATURES = (
@@ -35,6 +42,13 @@ _LINK_COLUMNS = {
     "rtt_s": ("rtt", "one"),
     "connect_s": ("rtt", "connect"),
 }
+_CLOUD_COLUMNS = {
+    "cloud": ("cloud_slowdown", "one"),
+    "cloud_uplink_s_per_byte": ("cloud_uplink", "one"),
+    "cloud_downlink_s_per_byte": ("cloud_downlink", "one"),
+    "cloud_rtt_s": ("cloud_rtt", "one"),
+}
+_PLAIN_COLUMNS = _LINK_COLUMNS | _CLOUD_COLUMNS
 _DECODED = "jpeg_decoded_px."
 
 
@@ -59,7 +73,8 @@ class Numbers(NamedTuple):
     whose inverse is what counts). Bases are independent of each other.
 
     Attributes:
-        values: Of ``BASES``: two slowdowns, seconds per byte up and down, seconds.
+        values: Of ``BASES``: slowdowns, seconds per byte up and down, seconds; without a cloud
+            its bases, the last ones, are left out.
         sds: Their standard deviations, in the same units.
         features: Those of the input and the connection, none negative.
         largest: No less than the sum of all columns and of all that they may move; finite.
@@ -71,15 +86,16 @@ class Numbers(NamedTuple):
     largest: float
 
 
-def columns_for(decode_targets: Iterable[int]) -> tuple[str, ...]:
+def columns_for(decode_targets: Iterable[int], *, has_cloud: bool = False) -> tuple[str, ...]:
     """Return the columns that plans with these decode targets need.
 
     Args:
         decode_targets: Length in pixels of the shorter side that a photograph is decoded for,
             one for each distinct input pipeline; repeats and order do not matter.
+        has_cloud: Whether some plans use a third site behind the server.
 
     Returns:
-        Names, the device's first, then the server's, then the link's.
+        Names, the device's first, then the server's, then the link's, then the cloud's.
 
     Raises:
         ValueError: If a target is not positive.
@@ -96,7 +112,7 @@ def columns_for(decode_targets: Iterable[int]) -> tuple[str, ...]:
         "progressive_bytes", "progressive_pixels", "other_bytes", "other_pixels",
     ]  # fmt: skip
     sites = [name for site in _SITES for name in (site, *(f"{site}.{part}" for part in image))]
-    return (*sites, *_LINK_COLUMNS)
+    return (*sites, *(_PLAIN_COLUMNS if has_cloud else _LINK_COLUMNS))
 
 
 def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbers:
@@ -123,18 +139,36 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
         features = [1.0, 0.0, 0.0, size, pixels, 0.0, 0.0, size, connecting]
         features += [0.0] * len(decode_targets)
     up, down = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s
-    values = (conditions.device_slowdown, conditions.server_slowdown, up, down, link.rtt_s)
-    sds = (
+    values: tuple[float, ...] = (
+        conditions.device_slowdown,
+        conditions.server_slowdown,
+        up,
+        down,
+        link.rtt_s,
+    )
+    sds: tuple[float, ...] = (
         conditions.device_slowdown_sd,
         conditions.server_slowdown_sd,
         up * link.uplink_sd_ratio,
         down * link.downlink_sd_ratio,
         link.rtt_sd_s,
     )
+    if conditions.cloud is not None:
+        more, more_sds = _cloud_numbers(conditions.cloud)
+        values, sds = values + more, sds + more_sds
     largest = sum(features) * (sum(values) + sum(sds))
     if not (largest < math.inf and size >= 0 and pixels >= 0):
         raise ConditionsError(f"these conditions are beyond what can be computed: {conditions}")
     return Numbers(values, sds, features, largest)
+
+
+def _cloud_numbers(cloud: CloudState) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return values and standard deviations of the cloud's bases, in the order of ``BASES``."""
+    link = cloud.link
+    up, down = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s
+    values = (cloud.slowdown, up, down, link.rtt_s)
+    sds = (cloud.slowdown_sd, up * link.uplink_sd_ratio, down * link.downlink_sd_ratio)
+    return values, (*sds, link.rtt_sd_s)
 
 
 def layout_of(columns: Iterable[str]) -> Layout:
@@ -147,8 +181,8 @@ def layout_of(columns: Iterable[str]) -> Layout:
     for name in columns:
         site, _, part = name.partition(".")
         target = part.removeprefix(_DECODED)
-        if name in _LINK_COLUMNS:
-            base, feature = _LINK_COLUMNS[name]
+        if name in _PLAIN_COLUMNS:
+            base, feature = _PLAIN_COLUMNS[name]
             sources.append((BASES.index(base), _FEATURES.index(feature)))
         elif name in _SITES:
             sources.append((_SITES[name], 0))

@@ -2,15 +2,18 @@
 
 Which terms a row has follows from its family (``docs/plan-table.md``)::
 
-    family    device side                       server side
+    family    device side                       server side            device again
     local     decode, preprocess, head          -
     file      -                                 server_decode, server
     resized   decode, preprocess, encode        server_decode, server
     tensor    decode, preprocess, encode        server_decode, server
     split     decode, preprocess, head, encode  server_decode, server
+    returned  decode, preprocess, encode        server_decode, server  tail
 
 Every remote row has the link's terms too (``link_terms``): ``connect``, ``upload`` and
-``download``. ``wait`` is not linear and never has terms.
+``download``. ``wait`` is not linear and never has terms. A third site behind the server works while
+the device waits for the server: all that it does is part of the stage ``server``, its own layers as
+well as the second hop (``cloud_hop_terms``).
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ from numpy.typing import NDArray
 
 from isthmus.types.plan import STAGES, Family, PlanRow, PlanTable
 
-__all__ = ["PlanEntry", "Terms", "compile_table", "drop_dominated", "link_terms"]
+__all__ = [
+    "PlanEntry", "Terms", "cloud_hop_terms", "compile_table", "drop_dominated", "link_terms",
+]  # fmt: skip
 
 Terms = Mapping[str, Mapping[str, float]]
 """Seconds per unit of a column, by stage and column; what is absent is zero."""
 
 _LINK_STAGES = ("connect", "upload", "download")
+_CLOUD = "cloud"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,9 @@ _SCALARS = (
 _RATIOS = ("accuracy", "agreement", "exit_probability")
 
 
-def link_terms(family: Family, *, sent_bytes: float, received_bytes: float) -> Terms:
+def link_terms(
+    family: Family, *, sent_bytes: float, received_bytes: float, sends_file: bool = False
+) -> Terms:
     """Return what a row of ``family`` pays to the link, to be merged into its terms.
 
     Half a round trip each way, a whole one where no connection is open, and the bytes. A
@@ -72,7 +80,9 @@ def link_terms(family: Family, *, sent_bytes: float, received_bytes: float) -> T
     Args:
         family: The row's family.
         sent_bytes: Mean bytes sent, framing included, the photograph's own size not included.
-        received_bytes: Mean bytes of the reply, framing included.
+        received_bytes: Mean bytes of the reply, framing included; for a ``returned`` row, the
+            tensors that the device goes on with.
+        sends_file: Whether a row of another family than ``file`` sends the photograph, too.
 
     Returns:
         The terms of ``connect``, ``upload`` and ``download``; none for ``local``.
@@ -80,12 +90,29 @@ def link_terms(family: Family, *, sent_bytes: float, received_bytes: float) -> T
     if family == "local":
         return {}
     upload = {"rtt_s": 0.5, "uplink_s_per_byte": float(sent_bytes)}
-    if family == "file":
+    if family == "file" or sends_file:
         upload["uplink_file_s"] = 1.0
     return {
         "connect": {"connect_s": 1.0},
         "upload": upload,
         "download": {"rtt_s": 0.5, "downlink_s_per_byte": float(received_bytes)},
+    }
+
+
+def cloud_hop_terms(*, sent_bytes: float, received_bytes: float) -> Mapping[str, float]:
+    """Return what a row pays to the hop behind the server, to be merged into its stage ``server``.
+
+    One round trip, there and back, and the bytes. The server keeps its connection to the cloud
+    open, so that nothing is paid to connect.
+
+    Args:
+        sent_bytes: Mean bytes that the server sends on, framing included.
+        received_bytes: Mean bytes of the cloud's reply, framing included.
+    """
+    return {
+        "cloud_rtt_s": 1.0,
+        "cloud_uplink_s_per_byte": float(sent_bytes),
+        "cloud_downlink_s_per_byte": float(received_bytes),
     }
 
 
@@ -146,6 +173,14 @@ def _check(entry: PlanEntry, columns: Mapping[str, int]) -> None:
         raise ValueError(f"{label}: a local row pays nothing to the link, got {linked}")
     if not entry.row.is_local and linked != list(_LINK_STAGES):
         raise ValueError(f"{label}: a remote row needs terms in {_LINK_STAGES}; see link_terms")
+    if (entry.row.family == "returned") != any(entry.terms.get("tail", {}).values()):
+        raise ValueError(f"{label}: a `returned` row, and no other, needs terms in `tail`")
+    clouded = {s for s, terms in entry.terms.items() if any(c.startswith(_CLOUD) for c in terms)}
+    if clouded != ({"server"} if entry.row.cloud_tensors else set()):
+        raise ValueError(
+            f"{label}: a row with cloud_tensors, and no other, needs the cloud's columns, all in "
+            f"the stage `server`, got {sorted(clouded)}; see cloud_hop_terms"
+        )
 
 
 def drop_dominated(entries: Sequence[PlanEntry]) -> tuple[PlanEntry, ...]:

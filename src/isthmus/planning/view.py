@@ -81,7 +81,7 @@ class View(NamedTuple):
 
 
 _Restriction = tuple[
-    frozenset[str] | None, frozenset[str] | None, bool, bool, bytes, bool, frozenset[str]
+    frozenset[str] | None, frozenset[str] | None, bool, bool, bytes, bool, bool, frozenset[str]
 ]
 _views: dict[int, dict[_Restriction, View]] = {}
 """Views by the identity of their table, as long as it lives."""
@@ -106,6 +106,7 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
         rules.deadline_s is None and rules.objective == "most_accurate",
         _NOTHING if limit is None else _over_budget(table, conditions, limit).tobytes(),
         conditions.is_server_available,
+        conditions.cloud is None,
         never,
     )
     views = _views.get(id(table))
@@ -158,6 +159,10 @@ def exclusions(
         found[f"max_sent_bytes {limit}"] = _over_budget(table, conditions, limit)
     if not conditions.is_server_available:
         found["the server is not available"] = np.array([not r.is_local for r in rows])
+    if conditions.cloud is None and any(r.cloud_tensors for r in rows):
+        found["there is no cloud behind the server"] = np.array(
+            [bool(r.cloud_tensors) for r in rows]
+        )
     never = {u for u, ready_s in conditions.unit_ready_s.items() if ready_s == math.inf}
     never &= {row.unit for row in rows if not row.is_local}
     if never:
