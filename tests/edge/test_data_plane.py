@@ -15,6 +15,7 @@ from isthmus.errors import (
 )
 from isthmus.loading.onnx_file import load_variant
 from isthmus.runtime import codecs, image
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.protocol import InferRequest, RequestedOutput, WireTensor, bytes_payload
 from isthmus.runtime.session import Session
 from isthmus.types.codec import Payload
@@ -58,7 +59,9 @@ def ask(plane, name, *tensors, outputs=(), version=""):
 def a_photograph():
     rng = np.random.default_rng(4)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    return image.encode_jpeg(np.asarray(coarse.resize((90, 60), Image.Resampling.BICUBIC)))
+    return IMAGE_CODECS["jpeg-85"].encode(
+        np.asarray(coarse.resize((90, 60), Image.Resampling.BICUBIC))
+    )
 
 
 def test_a_tensor_is_answered_like_the_network_does(plane, reference):
@@ -96,7 +99,7 @@ def test_a_photograph_goes_through_the_whole_pipeline(plane, reference, pipeline
 
 def test_a_cropped_photograph_is_only_normalised(plane, reference, pipeline):
     pixels = image.fit(image.decode(a_photograph(), shorter_side_px=16), pipeline)
-    small = image.encode_jpeg(pixels)
+    small = IMAGE_CODECS["jpeg-85"].encode(pixels)
     sent = WireTensor("image", bytes_payload(small, cropped=True))
     _, outputs = ask(plane, "photo.image", sent)
     seen = image.decode_cropped(small, pipeline)

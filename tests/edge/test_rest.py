@@ -9,7 +9,8 @@ from isthmus.edge.residency import Residency
 from isthmus.edge.rest import application
 from isthmus.edge.worker import Worker
 from isthmus.errors import BusyError
-from isthmus.runtime import codecs, image
+from isthmus.runtime import codecs
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.protocol import (
     InferRequest,
     WireTensor,
@@ -108,7 +109,7 @@ def test_a_json_request_has_a_json_reply(client, path):
 
 def test_a_photograph(client):
     pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    payload = bytes_payload(image.encode_jpeg(pixels))
+    payload = bytes_payload(IMAGE_CODECS["jpeg-85"].encode(pixels))
     reply = infer(
         client, "photo.image", pack_request(InferRequest((WireTensor("image", payload),)))
     )

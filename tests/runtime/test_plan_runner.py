@@ -13,6 +13,7 @@ from isthmus.loading.onnx_file import graph_from_model, load_variant
 from isthmus.loading.split import split_model
 from isthmus.runtime import codecs, image, protocol
 from isthmus.runtime.heads import Heads
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
 from isthmus.runtime.session import Session
 from isthmus.runtime.transport import Exchange
@@ -24,7 +25,8 @@ CUT = "cut-x"
 ROWS = {
     "local": PlanRow(NAME, "local"),
     "file": PlanRow(NAME, "file", unit="small.image"),
-    "resized": PlanRow(NAME, "resized", codec="jpeg", unit="small.image", is_lossless=False),
+    "resized": PlanRow(NAME, "resized", codec="jpeg-85", unit="small.image", is_lossless=False),
+    "resized lossless": PlanRow(NAME, "resized", codec="webp-lossless", unit="small.image"),
     "tensor": PlanRow(NAME, "tensor", ("image",), codec="u8", unit=NAME),
     "split": PlanRow(NAME, "split", ("x",), cut_id=CUT, codec="raw", unit="small.tail"),
     "split u8": PlanRow(
@@ -45,6 +47,7 @@ class Edge:
         self.connect_s = 0.0
         self.failure = None
         self.body = None
+        self.parameters = {}
         self.requests = []
 
     def exchange(self, method, path, *, headers=None, body=b"", timeout_s):
@@ -56,6 +59,7 @@ class Edge:
         session = self.sessions[model]
         feeds = {}
         for tensor in request.inputs:
+            self.parameters = tensor.payload.parameters
             if model.endswith(".image"):
                 feeds["image"] = self.prepared(tensor.payload)
             else:
@@ -145,6 +149,7 @@ STAGES = {
     "local": {"decode", "preprocess", "head"},
     "file": {"encode"},
     "resized": {"decode", "preprocess", "encode"},
+    "resized lossless": {"decode", "preprocess", "encode"},
     "tensor": {"decode", "preprocess", "encode"},
     "split": {"decode", "preprocess", "head", "encode"},
     "split u8": {"decode", "preprocess", "head", "encode"},
@@ -405,6 +410,35 @@ def test_preparing_does_the_devices_work_and_sends_nothing(runner, edge, photogr
     assert result.sent_bytes == prepared.sent_bytes == len(prepared.body)
     assert (prepared.sent_bytes == 0) is ROWS[name].is_local
     assert len(edge.requests) == (0 if ROWS[name].is_local else 1)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_is_told_as_what_the_input_crossed(runner, edge, photograph, name):
+    expected = {"local": "", "file": "file"}.get(name, ROWS[name].codec)
+    result, _, _ = run(runner, ROWS[name], photograph)
+    assert result.sent_as == expected
+    if expected:
+        assert (edge.parameters.get("cropped") is True) is (ROWS[name].family == "resized")
+
+
+def test_a_file_that_is_no_larger_than_the_image_made_of_it_crosses_itself(
+    runner, edge, make_photograph, pipeline16
+):
+    small = make_photograph(width=20, height=16, seed=9)
+    made = IMAGE_CODECS["jpeg-95"].encode(
+        image.fit(image.decode(small, shorter_side_px=20), pipeline16)
+    )
+    assert len(made) > len(small)
+    row = PlanRow(NAME, "resized", codec="jpeg-95", unit="small.image", is_lossless=False)
+    whole = runner.prepare(PlanRow(NAME, "file", unit="small.image"), Job(small, StageTimes()))
+    prepared = runner.prepare(row, Job(small, StageTimes()))
+    assert (prepared.row, prepared.sent_as) == (row, "file")
+    assert prepared.body == whole.body
+    result, _, _ = run(runner, row, small)
+    assert result.sent_as == "file"
+    assert "cropped" not in edge.parameters
+    local, _, _ = run(runner, ROWS["local"], small)
+    np.testing.assert_allclose(result.outputs["logits"], local.outputs["logits"], atol=1e-4)
 
 
 def test_what_is_prepared_can_be_sent_again_after_a_failure(runner, edge, photograph, expected):

@@ -14,7 +14,7 @@ from isthmus.errors import CodecError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate
 from isthmus.loading.split import Split
 from isthmus.runtime import codecs, image
-from isthmus.runtime.plan_runner import JPEG_QUALITY
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.session import Session
 from isthmus.types.plan import PlanRow
 from isthmus.types.progress import Progress
@@ -112,8 +112,8 @@ class LossyChecker:
                     continue
                 outputs = tails[row.cut_id].run(arrived)
             else:
-                jpeg = image.encode_jpeg(pixels, quality=JPEG_QUALITY)
-                again = image.decode_cropped(jpeg, self._pipeline)
+                made = IMAGE_CODECS[row.codec].encode(pixels)
+                again = image.decode_cropped(made, self._pipeline)
                 outputs = whole.run({whole.inputs[0].name: self._tensor(again)})
             yield row, _same_top1(outputs, expected)
 

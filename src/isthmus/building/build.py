@@ -26,6 +26,7 @@ from isthmus.planning.candidates import CandidateCuts, candidates
 from isthmus.planning.pixels import has_pixels
 from isthmus.runtime import image
 from isthmus.runtime.codecs import CODECS
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.types.graph import ModelGraph
 from isthmus.types.plan import PlanRow
 from isthmus.types.progress import SILENT, Progress
@@ -204,7 +205,17 @@ def _rows(variant: Variant, graph: ModelGraph, splits: Sequence[Split]) -> tuple
     rows = [
         PlanRow(name, "local"),
         PlanRow(name, "file", unit=as_file, has_pixels=True),
-        PlanRow(name, "resized", codec="jpeg", unit=as_file, has_pixels=True, is_lossless=False),
+        *(
+            PlanRow(
+                name,
+                "resized",
+                codec=codec.name,
+                unit=as_file,
+                has_pixels=True,
+                is_lossless=codec.is_lossless,
+            )
+            for codec in IMAGE_CODECS.values()
+        ),
         PlanRow(name, "tensor", graph.inputs, codec="u8", unit=name, has_pixels=True),
     ]
     for split in splits:

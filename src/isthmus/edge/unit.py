@@ -15,6 +15,7 @@ from PIL import Image
 from isthmus.errors import ProtocolError
 from isthmus.runtime import codecs, image
 from isthmus.runtime.datatypes import datatype_of
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.protocol import bytes_element, bytes_payload
 from isthmus.runtime.session import Session
 from isthmus.types.codec import Payload
@@ -132,7 +133,8 @@ class ImageDoor:
         coarse = rng.integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8)
         smooth = Image.fromarray(coarse).resize(_SAMPLE_SIZE_PX, Image.Resampling.BICUBIC)
         noisy = np.asarray(smooth) + rng.normal(0, 4, (height, width, 3))
-        return {IMAGE_INPUT: bytes_payload(image.encode_jpeg(noisy.clip(0, 255).astype(np.uint8)))}
+        photograph = IMAGE_CODECS["jpeg-85"].encode(noisy.clip(0, 255).astype(np.uint8))
+        return {IMAGE_INPUT: bytes_payload(photograph)}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ __all__ = [
     "MAX_PIXELS",
     "decode",
     "decode_cropped",
-    "encode_jpeg",
     "fit",
     "normalise",
     "planar",
@@ -169,15 +168,8 @@ def normalise(planar_u8: NDArray[np.uint8], pipeline: InputPipeline) -> NDArray[
     return dequantise(planar_u8, scale=scale, zero_point=pipeline.mean, axis=1)
 
 
-def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = 90) -> bytes:
-    """Encode RGB pixels, uint8 ``[H, W, 3]``, as a baseline JPEG; ``quality`` is 1 to 95."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="JPEG", quality=quality)
-    return buffer.getvalue()
-
-
 def decode_cropped(data: bytes | memoryview, pipeline: InputPipeline) -> NDArray[np.uint8]:
-    """Decode a JPEG that ``encode_jpeg`` made of pixels that ``fit`` has already cropped.
+    """Decode an image that an ``ImageCodec`` made of pixels that ``fit`` has already cropped.
 
     Returns:
         uint8 ``[crop height, crop width, 3]``, RGB.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from isthmus.errors import BadReplyError, CodecError, NoPlanError, ProtocolError
 from isthmus.runtime import codecs, image, protocol
 from isthmus.runtime.clock import FULL_PACE, Pace, now_s
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.types.unit import IMAGE_INPUT
 
 if TYPE_CHECKING:
@@ -26,14 +28,11 @@ if TYPE_CHECKING:
 
     from isthmus.runtime.heads import Heads
     from isthmus.runtime.transport import Exchange, Transport
-    from isthmus.types.codec import Payload
     from isthmus.types.conditions import ImageFacts
     from isthmus.types.plan import PlanRow
     from isthmus.types.variant import InputPipeline, Variant
 
-__all__ = ["JPEG_QUALITY", "Job", "PlanRunner", "Prepared", "Run", "StageTimes"]
-
-JPEG_QUALITY = 90
+__all__ = ["Job", "PlanRunner", "Prepared", "Run", "StageTimes"]
 
 
 class StageTimes:
@@ -46,6 +45,12 @@ class StageTimes:
     def add(self, stage: str, seconds: float) -> None:
         """Add ``seconds`` to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def copy(self) -> StageTimes:
+        """Return the times so far, to go on with on their own."""
+        other = StageTimes(self._pace)
+        other.seconds = dict(self.seconds)
+        return other
 
     @contextmanager
     def device(self, stage: str) -> Iterator[None]:
@@ -121,12 +126,16 @@ class Prepared:
         outputs: The network's outputs that the device has computed: all of them for a local row.
         headers: Of the message to the server.
         body: The message to the server; empty for a local row.
+        sent_as: As what the input crosses: ``file`` or the name of a codec; empty for a local
+            row. A ``resized`` row sends the file itself where that is not larger than the
+            image made of it.
     """
 
     row: PlanRow
     outputs: Mapping[str, np.ndarray]
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    sent_as: str = ""
 
     @property
     def sent_bytes(self) -> int:
@@ -144,6 +153,7 @@ class Run:
         received_bytes: Bytes of the reply's body.
         network_s: The exchange without the server's own time, seconds; 0 for local rows.
         was_cold: Whether the server loaded a model for it.
+        sent_as: As what the input crossed, see ``Prepared``.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -151,6 +161,7 @@ class Run:
     received_bytes: int = 0
     network_s: float = 0.0
     was_cold: bool = False
+    sent_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,10 +203,11 @@ class PlanRunner:
                 return Prepared(row, self.heads.session(row.variant).run(feeds))
         if self.transport is None:
             raise NoPlanError(f"{row.label} needs a server and none was given")
-        tensors, answered = self._message(row, job)
+        message = self._message(row, job)
         with job.times.device("encode"):
-            headers, body = protocol.pack_request(protocol.InferRequest(inputs=tensors))
-        return Prepared(row, answered, headers, body)
+            request = protocol.InferRequest(inputs=message.tensors)
+            headers, body = protocol.pack_request(request)
+        return Prepared(row, message.outputs, headers, body, message.sent_as)
 
     def send(self, prepared: Prepared, job: Job, *, timeout_s: float) -> Run:
         """Have the server do the rest; a local row is done already.
@@ -224,7 +236,7 @@ class PlanRunner:
         except Exception:
             job.times.add("wait", now_s() - begun_at_s)
             raise
-        return self._book(exchange, {**prepared.outputs, **outputs}, job.times)
+        return self._book(prepared, exchange, outputs, job.times)
 
     def _input_tensor(self, row: PlanRow, job: Job) -> dict[str, np.ndarray]:
         pipeline = self._pipeline(row)
@@ -233,10 +245,7 @@ class PlanRunner:
             tensor = image.normalise(image.planar(pixels, pipeline), pipeline)
         return {self.heads.session(row.variant, row.cut_id).inputs[0].name: tensor}
 
-    def _message(
-        self, row: PlanRow, job: Job
-    ) -> tuple[tuple[protocol.WireTensor, ...], dict[str, np.ndarray]]:
-        """Return the tensors to send, and the network's outputs that the head has computed."""
+    def _message(self, row: PlanRow, job: Job) -> _Message:
         if row.family == "split":
             feeds = self._input_tensor(row, job)
             with job.times.device("head"):
@@ -247,18 +256,21 @@ class PlanRunner:
                     protocol.WireTensor(name, codec.encode(crossing.pop(name)))
                     for name in row.tensors
                 )
-            return sent, crossing
+            return _Message(sent, row.codec, crossing)
         if row.family == "file":
             with job.times.device("encode"):
-                return (_image_tensor(protocol.bytes_payload(job.data)),), {}
+                return _file_message(job.data)
         pipeline = self._pipeline(row)
         pixels = job.pixels(pipeline)
         with job.times.device("encode"):
             if row.family == "resized":
-                jpeg = image.encode_jpeg(pixels, quality=JPEG_QUALITY)
-                return (_image_tensor(protocol.bytes_payload(jpeg, cropped=True)),), {}
+                made = IMAGE_CODECS[row.codec].encode(pixels)
+                if len(made) >= len(job.data):
+                    return _file_message(job.data)
+                payload = protocol.bytes_payload(made, cropped=True)
+                return _Message((protocol.WireTensor(IMAGE_INPUT, payload),), row.codec)
             payload = codecs.encode_pixels(image.planar(pixels, pipeline), pipeline)
-            return (protocol.WireTensor(row.tensors[0], payload),), {}
+            return _Message((protocol.WireTensor(row.tensors[0], payload),), row.codec)
 
     def _pipeline(self, row: PlanRow) -> InputPipeline:
         pipeline = self.variants[row.variant].pipeline
@@ -267,7 +279,11 @@ class PlanRunner:
         return pipeline
 
     def _book(
-        self, exchange: Exchange, outputs: Mapping[str, np.ndarray], times: StageTimes
+        self,
+        prepared: Prepared,
+        exchange: Exchange,
+        outputs: Mapping[str, np.ndarray],
+        times: StageTimes,
     ) -> Run:
         """Split an exchange into stages; a server that tells no times counts as link."""
         server = protocol.parse_server_timing(exchange.headers.get("server-timing", ""))
@@ -284,16 +300,26 @@ class PlanRunner:
         times.add("server", total_s - wait_s - decode_s)
         times.add("download", download_s)
         return Run(
-            outputs=outputs,
+            outputs={**prepared.outputs, **outputs},
             sent_bytes=exchange.sent_bytes,
             received_bytes=exchange.received_bytes,
             network_s=network_s,
             was_cold=load_s > 0,
+            sent_as=prepared.sent_as,
         )
 
 
-def _image_tensor(payload: Payload) -> protocol.WireTensor:
-    return protocol.WireTensor(IMAGE_INPUT, payload)
+class _Message(NamedTuple):
+    """What is to be sent, as what, and the network's outputs that the head has computed."""
+
+    tensors: tuple[protocol.WireTensor, ...]
+    sent_as: str
+    outputs: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+def _file_message(data: bytes) -> _Message:
+    tensor = protocol.WireTensor(IMAGE_INPUT, protocol.bytes_payload(data))
+    return _Message((tensor,), "file")
 
 
 def _outputs(exchange: Exchange) -> dict[str, np.ndarray]:

@@ -55,7 +55,7 @@ class PlanRow:
     Attributes:
         variant: Name of the network.
         family: ``local`` (all on the device), ``file`` (the photograph as it is), ``resized``
-            (resized on the device, sent as JPEG), ``tensor`` (the input tensor), ``split`` (cut
+            (resized on the device, sent as an image), ``tensor`` (the input tensor), ``split`` (cut
             inside the network), ``returned`` (the server runs the first layers and the device
             the rest: Edgent's order).
         tensors: Frontier tensors of the cut, sorted; for ``tensor`` the network's input; empty for

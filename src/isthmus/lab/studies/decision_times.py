@@ -15,7 +15,7 @@ import numpy as np
 from isthmus.planning.columns import columns_for
 from isthmus.planning.decide import decide, decide_many
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
-from isthmus.runtime.image import encode_jpeg
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.image_header import plain_header
 from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link
@@ -61,7 +61,7 @@ def decision_times(*, rows: int, decisions: int, seed: int) -> DecisionTimes:
     """
     rng = np.random.default_rng(seed)
     table = random_table(rows, rng)
-    photograph = encode_jpeg(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8))
+    photograph = IMAGE_CODECS["jpeg-85"].encode(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8))
     facts = plain_header(photograph)
     links = [
         Link(float(10 ** rng.uniform(4, 8)), 1e7, float(rng.uniform(0.001, 0.1)), 0.2, 0.2)
