@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.profiling.fit import fit_nonnegative
+from isthmus.estimation.fit import fit_nonnegative
 from isthmus.types.conditions import ImageFacts
 
 __all__ = ["Sample", "decode_terms", "resize_terms"]

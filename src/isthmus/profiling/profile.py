@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from isthmus.errors import BundleError
+from isthmus.estimation.fit import spread
 from isthmus.estimation.link import LinkEstimate
 from isthmus.loading.bundle import Bundle, Candidate, save_profile
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
-from isthmus.profiling.fit import spread
 from isthmus.profiling.input_costs import Sample, decode_terms, resize_terms
 from isthmus.profiling.ladder import Rung, image_ladder
 from isthmus.profiling.probe import probe_link

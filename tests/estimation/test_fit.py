@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from isthmus.profiling.fit import fit_nonnegative, spread
+from isthmus.estimation.fit import fit_nonnegative, spread
 
 
 def loss(features, seconds, coefficients):
