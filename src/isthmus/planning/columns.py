@@ -70,7 +70,7 @@ class Numbers(NamedTuple):
 
     A column is ``values[base] * features[feature]``, and moves by ``sds[base] *
     features[feature]`` when its base moves by one standard deviation (to first order for rates,
-    whose inverse is what counts). Bases are independent of each other.
+    whose inverse is what counts). Bases are independent of each other, but for ``covariances``.
 
     Attributes:
         values: Of ``BASES``: slowdowns, seconds per byte up and down, seconds; without a cloud
@@ -78,12 +78,14 @@ class Numbers(NamedTuple):
         sds: Their standard deviations, in the same units.
         features: Those of the input and the connection, none negative.
         largest: No less than the sum of all columns and of all that they may move; finite.
+        covariances: Pairs of bases whose errors go together, and their covariance.
     """
 
     values: tuple[float, ...]
     sds: tuple[float, ...]
     features: list[float]
     largest: float
+    covariances: tuple[tuple[int, int, float], ...] = ()
 
 
 def columns_for(decode_targets: Iterable[int], *, has_cloud: bool = False) -> tuple[str, ...]:
@@ -159,7 +161,24 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
     largest = sum(features) * (sum(values) + sum(sds))
     if not (largest < math.inf and size >= 0 and pixels >= 0):
         raise ConditionsError(f"these conditions are beyond what can be computed: {conditions}")
+    cloud = conditions.cloud
+    if link.uplink_rtt_correlation or (cloud and cloud.link.uplink_rtt_correlation):
+        return Numbers(values, sds, features, largest, _covariances(conditions, sds))
     return Numbers(values, sds, features, largest)
+
+
+def _covariances(
+    conditions: Conditions, sds: tuple[float, ...]
+) -> tuple[tuple[int, int, float], ...]:
+    """Return what a link's rate and round trip have in common, hop by hop."""
+    hops = [("uplink", "rtt", conditions.link)]
+    if conditions.cloud is not None:
+        hops.append(("cloud_uplink", "cloud_rtt", conditions.cloud.link))
+    return tuple(
+        (a, b, link.uplink_rtt_correlation * sds[a] * sds[b])
+        for a, b, link in ((BASES.index(up), BASES.index(rtt), link) for up, rtt, link in hops)
+        if link.uplink_rtt_correlation
+    )
 
 
 def _cloud_numbers(cloud: CloudState) -> tuple[tuple[float, ...], tuple[float, ...]]:
