@@ -1,0 +1,226 @@
+"""The real bed, with the kernel's TCP over its pipe; skipped by name where it is impossible.
+
+Times have generous bounds: they must hold on a busy machine, and still fail for limits that are
+wrong by a half.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isthmus.errors import ConditionsError, LabError
+from isthmus.lab import real_bed
+from isthmus.lab.real_bed import RealBed, missing
+
+needs_bed = pytest.mark.skipif(bool(missing()), reason=missing())
+
+SERVER = """
+import socket, sys
+with socket.create_server((sys.argv[1], 9000)) as listener:
+    print("ready", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection, connection.makefile("rb") as stream:
+            while header := stream.read(8):
+                stream.read(int.from_bytes(header, "big"))
+                connection.sendall(b"!")
+"""
+"""Answers each message (8 bytes of length, then that many) with one byte."""
+
+DEVICE = """
+import json, socket, sys, time
+connection = socket.create_connection((sys.argv[1], 9000), timeout=30)
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def exchange_s(size):
+    body = (size - 8).to_bytes(8, "big") + bytes(size - 8)
+    begun_at_s = time.perf_counter()
+    connection.sendall(body)
+    assert connection.recv(1) == b"!"
+    return time.perf_counter() - begun_at_s
+found = []
+for size, idle_s in json.loads(sys.argv[2]):
+    time.sleep(idle_s)
+    found.append(exchange_s(size))
+name = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+print(json.dumps([name.rstrip(bytes(1)).decode(), found]))
+"""
+"""Makes exchanges of some sizes, after some idle time each, over one connection."""
+
+SPIN = """
+import statistics, sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+begun_at_s, used_s = time.perf_counter(), time.process_time()
+began_at_s = last_s = begun_at_s
+runs_s = []
+while time.process_time() - used_s < 0.1:
+    now_s = time.perf_counter()
+    if now_s - last_s > 0.0003:
+        runs_s.append(last_s - began_at_s)
+        began_at_s = now_s
+    last_s = now_s
+print(0.1 / (time.perf_counter() - begun_at_s), statistics.median(runs_s or [0.1]))
+"""
+"""Prints what share of a processor it gets, and how long it runs at a time, seconds."""
+
+
+@pytest.fixture(scope="module")
+def bed():
+    with RealBed(uplink_bits_per_s=16e6, rtt_s=0.02, device_cpu_ratio=1.0) as running:
+        server = running.start(
+            "server", [sys.executable, "-c", SERVER, running.server_address], stdout=subprocess.PIPE
+        )
+        assert server.stdout.readline() == b"ready\n"
+        yield running
+        server.stdout.close()
+
+
+def exchanges(bed: RealBed, *steps: tuple[int, float]) -> tuple[str, list[float]]:
+    """Return the congestion control, and how long messages of some sizes took."""
+    command = [sys.executable, "-c", DEVICE, bed.server_address, json.dumps(steps)]
+    device = bed.start("device", command, stdout=subprocess.PIPE)
+    name, found = json.loads(device.communicate(timeout=60)[0])
+    return name, found
+
+
+@needs_bed
+@pytest.mark.parametrize(("mbit_per_s", "size_bytes"), [(1, 60_000), (16, 900_000)])
+def test_the_pipe_keeps_its_rate(bed: RealBed, mbit_per_s: float, size_bytes: int):
+    bed.set_link(uplink_bits_per_s=mbit_per_s * 1e6, rtt_s=0.002)
+    before = bed.counts()
+    name, [_, took_s] = exchanges(bed, (100, 0), (size_bytes, 0))
+    ideal_s = size_bytes * 1500 / 1448 * 8 / (mbit_per_s * 1e6)
+    assert name == "cubic"
+    assert 0.99 * ideal_s < took_s < 1.25 * ideal_s + 0.01
+    assert bed.counts().uplink_bytes - before.uplink_bytes > size_bytes
+
+
+@needs_bed
+def test_the_pipe_delays_and_a_new_connection_pays_for_it(bed: RealBed):
+    bed.set_link(uplink_bits_per_s=64e6, rtt_s=0.06)
+    _, took_s = exchanges(bed, (100, 0), (100, 0), (100, 0))
+    assert 0.06 <= min(took_s) < 0.064
+
+
+@needs_bed
+def test_a_rate_of_its_own_for_each_direction(bed: RealBed):
+    bed.set_link(uplink_bits_per_s=64e6, downlink_bits_per_s=0.05e6, rtt_s=0.0)
+    _, took_s = exchanges(bed, (100, 0.1), (100, 0.1))
+    # The reply's 53 bytes take 8.5 ms, and an acknowledgement's 52 the same.
+    assert 0.0085 <= min(took_s) < 0.05
+
+
+@needs_bed
+def test_slow_start_is_seen_after_idle_time(bed: RealBed):
+    bed.set_link(uplink_bits_per_s=64e6, rtt_s=0.06)
+    steps = [(150_000, 0.0)] * 3 + [(14_000, 0.7), (150_000, 0.7), (150_000, 0.0)]
+    _, [*_, small_s, idle_s, warm_s] = exchanges(bed, *steps)
+    assert small_s < 0.07  # one round
+    assert idle_s > 0.06 * 3.9  # 14.5, 29, 58 and 116 KB are four rounds
+    assert warm_s < 0.06 * 2
+
+
+@needs_bed
+def test_a_full_queue_drops(bed: RealBed):
+    bed.set_link(uplink_bits_per_s=4e6, rtt_s=0.06)
+    before = bed.counts().uplink_dropped
+    exchanges(bed, (1_000_000, 0.0))
+    assert bed.counts().uplink_dropped > before
+
+
+@needs_bed
+def test_the_quota_slows_the_device_and_not_the_server():
+    with RealBed(uplink_bits_per_s=16e6, rtt_s=0.0, device_cpu_ratio=0.2) as bed:
+
+        def share(side: str) -> Iterator[float]:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            process = bed.start(side, [sys.executable, "-c", SPIN], **pipes)
+            assert process.stdout.readline() == b"ready\n"
+            return map(float, process.communicate(b"\n")[0].split())
+
+        for ratio in (0.2, 0.1):
+            bed.set_device_cpu(ratio)
+            got, run_s = share("device")
+            assert got == pytest.approx(ratio, rel=0.2)
+            assert run_s < 0.002  # the kernel alone would let it run for a tick
+        bed.set_device_cpu(1.0)
+        assert next(share("device")) > 0.25
+        assert next(share("server")) > 0.25
+
+
+@needs_bed
+def test_nothing_is_left():
+    with RealBed(uplink_bits_per_s=1e6, rtt_s=0.0) as bed:
+        sleepers = [bed.start(side, ["sleep", "60"]) for side in ("device", "server")]
+        pipe = Path(bed._networks["device"]).parents[1]
+        path = bed._quota.path
+        assert path.exists()
+        assert pipe.exists()
+    assert not path.exists()
+    assert not pipe.exists()
+    assert all(sleeper.poll() is not None for sleeper in sleepers)
+    with pytest.raises(LabError, match="with statement"):
+        bed.start("device", ["true"])
+
+
+@needs_bed
+def test_nothing_is_left_of_one_that_was_killed():
+    script = (
+        "import os, signal, sys\n"
+        "from isthmus.lab.real_bed import RealBed\n"
+        "bed = RealBed(uplink_bits_per_s=1e6, rtt_s=0.0).__enter__()\n"
+        "process = bed.start('device', ['sleep', '60'])\n"
+        "print(bed._quota.path, bed._networks['device'].split('/')[2], process.pid, flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as owner:
+        path, *processes = owner.stdout.readline().split()
+        owner.send_signal(signal.SIGKILL)
+    until_s = time.monotonic() + 10
+    while any(Path(f"/proc/{process}/exe").exists() for process in processes):
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    assert Path(path).exists()  # who would have removed it?
+    with RealBed(uplink_bits_per_s=1e6, rtt_s=0.0):
+        assert not Path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"uplink_bits_per_s": 0.0}, "rate must be"),
+        ({"rtt_s": -1.0}, "round trip must be"),
+        ({"device_cpu_ratio": 0.0}, "share of a processor"),
+        ({"device_cpu_ratio": 1.5}, "share of a processor"),
+    ],
+)
+def test_impossible_limits_are_named(values: dict[str, float], message: str):
+    with pytest.raises(ConditionsError, match=message):
+        RealBed(**{"uplink_bits_per_s": 1e6, "rtt_s": 0.0, **values})
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(real_bed, "_capabilities", lambda: 1 << 12)
+    assert "CAP_SYS_ADMIN" in missing()
+    monkeypatch.setattr(real_bed, "_capabilities", lambda: -1)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "/dev/net/tun" in missing()
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    monkeypatch.setattr(real_bed.shutil, "which", lambda name: None)
+    assert "iproute2" in missing()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "root" in missing()
+    with pytest.raises(LabError, match="root"), RealBed(uplink_bits_per_s=1e6, rtt_s=0.0):
+        pass
