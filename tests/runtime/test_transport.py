@@ -5,6 +5,7 @@ import struct
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -588,3 +589,16 @@ def test_only_some_connections_start_anew_after_idleness(
     transport = connect(serve(forever(OK)).url)
     transport.exchange("GET", "v2", timeout_s=LONG_S)
     assert transport._connection.sock.restarts_after_idle is expected
+
+
+def test_another_thread_may_break_off_an_exchange(serve, connect):
+    server = serve(silent)
+    transport = connect(server.url)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(transport.exchange, "GET", "a", timeout_s=LONG_S)
+        wait_until(lambda: server.received)
+        transport.abort()
+        with pytest.raises(ServerUnreachableError):
+            waiting.result(LONG_S)
+    assert not transport.is_connected
+    transport.abort()  # nothing is under way: nothing happens

@@ -8,30 +8,46 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from isthmus.device.beliefs import Beliefs
+from isthmus.device.hedged import HedgedSender
 from isthmus.device.server_watch import ServerWatch
 from isthmus.errors import CodecError, NoPlanError, RemoteError, RemoteTimeoutError
 from isthmus.estimation.link import LinkEstimate
+from isthmus.estimation.residuals import Residuals
 from isthmus.loading.bundle import Bundle, open_bundle
 from isthmus.planning.decide import decide
+from isthmus.planning.midway import decide_midway
 from isthmus.profiling.probe import probe_link
 from isthmus.runtime.clock import FULL_PACE, Pace, now_s
 from isthmus.runtime.heads import Heads
-from isthmus.runtime.plan_runner import Job, PlanRunner, Run, StageTimes
+from isthmus.runtime.plan_runner import Job, PlanRunner, Prepared, Run, StageTimes
 from isthmus.runtime.transport import HttpTransport
 from isthmus.types.conditions import Conditions
 from isthmus.types.link import Link
-from isthmus.types.outcome import Outcome, Source, Timeline
+from isthmus.types.outcome import HedgeUse, Outcome, Source, Timeline
 from isthmus.types.plan import Family, Plan, PlanRow, PlanTable, Rules
 
 __all__ = ["Device"]
 
 _LOCAL: frozenset[Family] = frozenset({"local"})
 _FILE: frozenset[Family] = frozenset({"file"})
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """How one request was answered; see ``Outcome``."""
+
+    run: Run
+    plan: Plan
+    times: StageTimes
+    source: Source
+    error: str = ""
+    hedge: HedgeUse = ""
 
 
 class Device:
@@ -99,7 +115,8 @@ class Device:
         self._runner = PlanRunner(
             self._bundle.variants, self._heads, self._transport, self._predicted_download_s
         )
-        self._believe(LinkEstimate.from_link(self._bundle.profiled_link()))
+        self._beliefs = Beliefs(LinkEstimate.from_link(self._bundle.profiled_link()))
+        self._hedged: HedgedSender | None = None
         self._warm_up(rows)
         if self._watch is not None and self._watch.look():
             self._look_at_link()
@@ -120,6 +137,8 @@ class Device:
     def close(self) -> None:
         """Close the connection and give the networks' memory back."""
         with self._lock:
+            if self._hedged is not None:
+                self._hedged.close()
             if self._watch is not None:
                 self._watch.close()
             if self._transport is not None:
@@ -129,7 +148,12 @@ class Device:
     @property
     def link(self) -> Link:
         """The link as it is estimated now."""
-        return self._link
+        return self._beliefs.link
+
+    @property
+    def residuals(self) -> Residuals:
+        """How much slower than profiled device and server are now, and how predictions err."""
+        return self._beliefs.residuals
 
     @property
     def is_server_available(self) -> bool:
@@ -171,41 +195,110 @@ class Device:
         job = Job(image, StageTimes())
         wanted = rules or self._rules
         with self._lock:
-            return decide(self._table, self._conditions(job, wanted), wanted)
+            return self._timed_decision(job, wanted)[1]
 
     def _infer(self, image: bytes, rules: Rules) -> Outcome:
         begun_at_s = now_s()
-        times = StageTimes(self._pace)
-        job = Job(image, times)
-        plan = self._timed_decision(job, rules, times)
-        error = ""
+        answer = self._answered(Job(image, StageTimes(self._pace)), rules, begun_at_s)
+        total_s = now_s() - begun_at_s
+        seconds = {f"{stage}_s": value for stage, value in answer.times.seconds.items()}
+        unaccounted_s = total_s - sum(seconds.values())
+        return Outcome(
+            outputs=answer.run.outputs,
+            source=answer.source,
+            plan=answer.plan,
+            timeline=Timeline(**seconds, unaccounted_s=unaccounted_s),
+            sent_bytes=answer.run.sent_bytes,
+            received_bytes=answer.run.received_bytes,
+            was_cold=answer.run.was_cold,
+            is_deadline_met=None if rules.deadline_s is None else total_s <= rules.deadline_s,
+            error=answer.error,
+            hedge=answer.hedge,
+        )
+
+    def _answered(self, job: Job, rules: Rules, begun_at_s: float) -> _Answer:
+        """Decide, carry out, learn; and answer locally if the server fails."""
+        conditions, plan = self._timed_decision(job, rules)
         try:
-            run = self._runner.run(plan.row, job, timeout_s=self._patience_s(plan, rules))
+            prepared = self._runner.prepare(plan.row, job)
+            decided = plan
             if not plan.row.is_local:
-                self._learn(run)
-            source = _source(plan)
+                plan, prepared = self._reconsidered(
+                    plan, prepared, job, conditions, rules, begun_at_s
+                )
+            if plan.hedge is not None:
+                return self._hedged_answer(plan, prepared, job, conditions, rules, begun_at_s)
+            run = self._runner.send(prepared, job, timeout_s=self._patience_s(plan, rules))
+            if plan is decided:
+                self._beliefs.learn(plan, conditions, job.times.seconds, run)
+            return _Answer(run, plan, job.times, _source(plan))
         except (RemoteError, CodecError) as failure:
-            self._learn_from(failure, plan, rules)
+            self._learn_from(failure, plan, rules, conditions.window_bytes)
             try:
-                plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s), times)
+                _, plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s))
             except NoPlanError:
                 raise failure from None
             run = self._runner.run(plan.row, job, timeout_s=self._timeout_s)
-            source, error = "fallback", f"{type(failure).__name__}: {failure}"
-        total_s = now_s() - begun_at_s
-        seconds = {f"{stage}_s": value for stage, value in times.seconds.items()}
-        unaccounted_s = total_s - sum(seconds.values())
-        return Outcome(
-            outputs=run.outputs,
-            source=source,
-            plan=plan,
-            timeline=Timeline(**seconds, unaccounted_s=unaccounted_s),
-            sent_bytes=run.sent_bytes,
-            received_bytes=run.received_bytes,
-            was_cold=run.was_cold,
-            is_deadline_met=None if rules.deadline_s is None else total_s <= rules.deadline_s,
-            error=error,
+            error = f"{type(failure).__name__}: {failure}"
+            return _Answer(run, plan, job.times, "fallback", error)
+
+    def _reconsidered(
+        self,
+        plan: Plan,
+        prepared: Prepared,
+        job: Job,
+        conditions: Conditions,
+        rules: Rules,
+        begun_at_s: float,
+    ) -> tuple[Plan, Prepared]:
+        """Return the plan to go on with now that its message's size is known, and its message."""
+        begun_deciding_at_s = now_s()
+        better = decide_midway(
+            self._table,
+            conditions,
+            rules,
+            plan,
+            sent_bytes=prepared.sent_bytes,
+            spent_s=begun_deciding_at_s - begun_at_s,
         )
+        job.times.add("decide", now_s() - begun_deciding_at_s)
+        if better.index == plan.index:
+            return plan, prepared
+        return better, self._runner.prepare(better.row, job)
+
+    def _hedged_answer(
+        self,
+        plan: Plan,
+        prepared: Prepared,
+        job: Job,
+        conditions: Conditions,
+        rules: Rules,
+        begun_at_s: float,
+    ) -> _Answer:
+        """Send, and run the plan's hedge beside it if the answer is late."""
+        assert self._transport is not None  # a hedged plan is a remote one
+        assert plan.hedge is not None
+        assert rules.deadline_s is not None
+        if self._hedged is None:
+            self._hedged = HedgedSender(self._runner, self._transport)
+        done = self._hedged.send(
+            prepared,
+            job,
+            plan.hedge.row,
+            start_at_s=begun_at_s + plan.hedge.start_s,
+            deadline_at_s=begun_at_s + rules.deadline_s,
+        )
+        if done.hedge != "won":
+            self._beliefs.learn(plan, conditions, done.times.seconds, done.run)
+            return _Answer(done.run, plan, done.times, _source(plan), hedge=done.hedge)
+        if done.failure is None:
+            self._beliefs.learn_cancelled(
+                prepared.sent_bytes, done.cancelled_after_s, conditions.window_bytes
+            )
+        elif self._watch is not None:
+            self._watch.report(done.failure, plan.row.unit)
+        error = f"{type(done.failure).__name__}: {done.failure}" if done.failure else ""
+        return _Answer(done.run, plan, done.times, "device", error, done.hedge)
 
     def _patience_s(self, plan: Plan, rules: Rules) -> float:
         """Return how long to wait for the server: not beyond a deadline that seemed possible."""
@@ -213,42 +306,54 @@ class Device:
             return self._timeout_s
         return min(self._timeout_s, rules.deadline_s)
 
-    def _timed_decision(self, job: Job, rules: Rules, times: StageTimes) -> Plan:
+    def _timed_decision(self, job: Job, rules: Rules) -> tuple[Conditions, Plan]:
         _ = job.facts  # reading the header counts as decoding
         begun_at_s = now_s()
-        plan = decide(self._table, self._conditions(job, rules), rules)
-        times.add("decide", now_s() - begun_at_s)
-        return plan
+        conditions = self._conditions(job, rules)
+        plan = decide(self._table, conditions, rules)
+        job.times.add("decide", now_s() - begun_at_s)
+        return conditions, plan
 
     def _conditions(self, job: Job, rules: Rules) -> Conditions:
+        beliefs = self._beliefs
+        device = beliefs.residuals.device
         if self._watch is None or self._transport is None:
-            return Conditions(self._link, job.facts, is_server_available=False)
+            return Conditions(
+                beliefs.link,
+                job.facts,
+                is_server_available=False,
+                device_slowdown=device.mean,
+                device_slowdown_sd=device.sd,
+                safety_sds=beliefs.safety_sds,
+            )
+        server = beliefs.residuals.server
         return Conditions(
-            link=self._link,
+            link=beliefs.link,
             image=job.facts,
             is_connected=self._transport.was_connected,
             # A server that failed is left alone only where there is something else to do.
             is_server_available=self._watch.is_available or not _allow_local(rules),
+            device_slowdown=device.mean,
+            device_slowdown_sd=device.sd,
+            server_slowdown=server.mean,
+            server_slowdown_sd=server.sd,
             unit_ready_s=self._watch.unit_ready_s,
+            window_bytes=self._transport.window_bytes(beliefs.link.rtt_s),
+            safety_sds=beliefs.safety_sds,
         )
 
-    def _believe(self, estimate: LinkEstimate) -> None:
-        self._estimate = estimate
-        self._link = estimate.link  # made here and not while the next request waits for a decision
-
-    def _learn(self, run: Run) -> None:
-        self._believe(self._estimate.observe(run.sent_bytes, run.received_bytes, run.network_s))
-
-    def _learn_from(self, failure: RemoteError | CodecError, plan: Plan, rules: Rules) -> None:
+    def _learn_from(
+        self, failure: RemoteError | CodecError, plan: Plan, rules: Rules, window_bytes: float
+    ) -> None:
         if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
             sent_bytes = round(plan.sent_bytes)
-            least_s = max(self._patience_s(plan, rules), self._estimate.predicted_s(sent_bytes, 0))
-            self._believe(self._estimate.observe(sent_bytes, 0, least_s))
+            self._beliefs.learn_cancelled(sent_bytes, self._patience_s(plan, rules), window_bytes)
         if self._watch is not None and isinstance(failure, RemoteError):
             self._watch.report(failure, plan.row.unit)
 
     def _predicted_download_s(self, received_bytes: int) -> float:
-        return self._link.rtt_s / 2 + received_bytes / self._link.downlink_bytes_per_s
+        link = self._beliefs.link
+        return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
 
     def _warm_up(self, rows: Sequence[PlanRow]) -> None:
         """Decode a photograph once: the first one in a process takes several times as long."""
@@ -263,7 +368,8 @@ class Device:
         whole = _rows_of(self._table, Rules(variants=self._rules.variants, families=_FILE))
         if whole:
             with contextlib.suppress(RemoteError):  # the first request will find out
-                self._believe(probe_link(self._runner, whole[0], self._bundle.photographs()))
+                estimate = probe_link(self._runner, whole[0], self._bundle.photographs())
+                self._beliefs.believe(estimate)
 
 
 def _rows_of(table: PlanTable, rules: Rules) -> tuple[PlanRow, ...]:

@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -283,6 +283,13 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connection; a later exchange opens a new one."""
         self._connection.close()
+
+    def abort(self) -> None:
+        """Break off the exchange that another thread waits for; it raises there at once."""
+        sock = self._connection.sock
+        if sock is not None:
+            with suppress(OSError):  # it has ended meanwhile
+                sock.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def _named_errors(self, timeout_s: float) -> Iterator[None]:

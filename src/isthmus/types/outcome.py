@@ -10,9 +10,11 @@ import numpy as np
 
 from isthmus.types.plan import Plan
 
-__all__ = ["Outcome", "Source", "Timeline"]
+__all__ = ["HedgeUse", "Outcome", "Source", "Timeline"]
 
 Source = Literal["device", "edge", "split", "fallback"]
+
+HedgeUse = Literal["", "spared", "lost", "won"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Outcome:
         was_cold: Whether the server had to load a model for this request.
         is_deadline_met: ``None`` without a deadline.
         error: Why the first plan failed, if the source is ``fallback``; empty otherwise.
+        hedge: What became of the plan's hedge: empty if it had none, ``spared`` if the answer was
+            there before it started, ``lost`` if it ran and the server's answer was taken, ``won``
+            if its own was (the source is then ``device``).
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -71,3 +76,4 @@ class Outcome:
     was_cold: bool = False
     is_deadline_met: bool | None = None
     error: str = ""
+    hedge: HedgeUse = ""
