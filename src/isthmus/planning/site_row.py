@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from isthmus.planning.flow import Arc, FlowNetwork
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["Hop", "RowPartition", "RowProblem", "row_brute_force", "row_min_cut"]
+__all__ = [
+    "Hop", "RowNetwork", "RowPartition", "RowProblem",
+    "all_levels", "part_costs", "row_brute_force", "row_min_cut", "row_partition_of",
+]  # fmt: skip
 
 _MOST_ASSIGNMENTS = 10**6
 
@@ -97,14 +100,54 @@ class RowPartition:
     error_s: float = 0.0
 
 
-def row_min_cut(problem: RowProblem) -> RowPartition:
-    """Return a partition of least latency, by one minimum cut with levels.
+class RowNetwork:
+    """A row of sites as a flow network, laid out once; only the weights of its parts change.
+
+    The *parts* of a row are its sites and hops in order: device, first hop, second site, second
+    hop and so on, ``2 * sites - 1`` of them. A condition weighs each of them.
 
     Each layer is a vertex for each hop, on the source's side if the layer runs before that hop;
     an infinite arc keeps a layer that is before one hop before all later ones. The arc from a
     hop's vertex to that of the hop before is cut if the layer runs between them, and costs what
     it costs there. At each hop a tensor is an auxiliary vertex, so that it is paid once, and
-    so is the message. Infinite arcs run against the data flow. All layers on the device win ties.
+    so is the message. Infinite arcs run against the data flow.
+    """
+
+    def __init__(self, problem: RowProblem) -> None:
+        """Lay out the arcs and their costs at weight 1."""
+        self._shape = len(problem.hops), len(problem.graph.layers)
+        vertices = len(problem.hops) * len(problem.graph.layers)
+        found = list(_arcs(problem))
+        arcs = [arc for arc, _, _ in found]
+        self._costs_s = np.array([cost_s for _, cost_s, _ in found])
+        self._parts = np.array([part for _, _, part in found])
+        self._network = FlowNetwork(arcs, source=vertices, sink=vertices + 1)
+
+    def below(
+        self, weights: NDArray[np.float64], bound_s: float
+    ) -> tuple[tuple[int, ...] | None, float]:
+        """Return the levels of a cheapest partition if it costs less than ``bound_s``.
+
+        Args:
+            weights: float64 ``[parts]``, positive.
+            bound_s: What it must stay below, seconds.
+
+        Returns:
+            The site of each layer, or ``None``; and what no partition costs less than, up to the
+            rounding of floats.
+        """
+        cut = self._network.cut(self._costs_s * weights[self._parts], below=bound_s)
+        if cut is None:
+            return None, bound_s
+        hops, count = self._shape
+        is_before = cut.is_source_side[: hops * count].reshape(hops, count)
+        return tuple((hops - is_before.sum(axis=0)).tolist()), cut.least
+
+
+def row_min_cut(problem: RowProblem) -> RowPartition:
+    """Return a partition of least latency, by one minimum cut with levels (``RowNetwork``).
+
+    All layers on the device win ties.
 
     Complexity: O(V^2 E) in theory, about linear on networks; V grows with layers times hops.
 
@@ -113,16 +156,13 @@ def row_min_cut(problem: RowProblem) -> RowPartition:
         applications to combinatorial problems", 1976, for project selection. *Departs*: levels,
         messages, the way back.
     """
-    count, hops = len(problem.graph.layers), len(problem.hops)
-    here = row_partition_of(problem, (0,) * count)
-    arcs, capacities = _arcs(problem)
-    network = FlowNetwork(arcs, source=count * hops, sink=count * hops + 1)
-    cut = network.cut(np.array(capacities), below=here.cost_s)
-    if cut is None:
+    here = row_partition_of(problem, (0,) * len(problem.graph.layers))
+    weights = np.ones(2 * len(problem.layer_s) - 1)
+    levels, least_s = RowNetwork(problem).below(weights, here.cost_s)
+    if levels is None:
         return here
-    is_before = cut.is_source_side[: count * hops].reshape(hops, count)
-    levels = tuple((hops - is_before.sum(axis=0)).tolist())
-    return row_partition_of(problem, levels, error_s=cut.value - cut.least)
+    found = row_partition_of(problem, levels)
+    return replace(found, error_s=max(0.0, found.cost_s - least_s))
 
 
 def row_brute_force(problem: RowProblem) -> RowPartition:
@@ -135,34 +175,49 @@ def row_brute_force(problem: RowProblem) -> RowPartition:
     if sites**count > _MOST_ASSIGNMENTS:
         raise ValueError(f"{count} layers at {sites} sites are too many for brute force")
     best = row_partition_of(problem, (0,) * count)
-    for levels in _all_levels(problem.graph, sites):
+    for levels in all_levels(problem.graph, sites):
         best = min(best, row_partition_of(problem, levels), key=lambda found: found.cost_s)
     return best
 
 
-def row_partition_of(
-    problem: RowProblem, levels: Sequence[int], *, error_s: float = 0.0
-) -> RowPartition:
+def row_partition_of(problem: RowProblem, levels: Sequence[int]) -> RowPartition:
     """Return the partition with each layer at this level, and what it costs."""
     graph = problem.graph
     made_at = {name: levels[i] for name, i in graph.producers.items()}
-    cost_s = sum(float(problem.layer_s[level][i]) for i, level in enumerate(levels))
-    crossing = []
-    for place, hop in enumerate(problem.hops):
-        names = sorted(
-            name
-            for name, readers in graph.consumers.items()
-            if made_at.get(name, 0) <= place and any(levels[i] > place for i in readers)
+    crossing = tuple(
+        tuple(
+            sorted(
+                name
+                for name, readers in graph.consumers.items()
+                if made_at.get(name, 0) <= place and any(levels[i] > place for i in readers)
+            )
         )
-        crossing.append(tuple(names))
-        cost_s += sum(hop.transfer_s[name] for name in names)
-        cost_s += hop.message_s if max(levels) > place else 0.0
-        back = (value for name, value in hop.return_s.items() if made_at.get(name, 0) > place)
-        cost_s += sum(back)
-    return RowPartition(tuple(levels), tuple(crossing), cost_s, error_s)
+        for place in range(len(problem.hops))
+    )
+    return RowPartition(tuple(levels), crossing, float(sum(part_costs(problem, levels))))
 
 
-def _all_levels(graph: ModelGraph, sites: int) -> Iterator[tuple[int, ...]]:
+def part_costs(problem: RowProblem, levels: Sequence[int]) -> tuple[float, ...]:
+    """Return what each part of the row costs, in their order (``RowNetwork``), seconds."""
+    graph = problem.graph
+    level = np.array(levels)
+    total = [0.0] * (2 * len(problem.layer_s) - 1)
+    for site, costs in enumerate(problem.layer_s):
+        total[2 * site] = float(costs[level == site].sum())
+    for place, hop in enumerate(problem.hops):
+        if max(levels) > place:
+            total[2 * place + 1] += hop.message_s
+    for name, readers in graph.consumers.items():
+        made_at = levels[graph.producers[name]] if name in graph.producers else 0
+        for place in range(made_at, max((levels[i] for i in readers), default=made_at)):
+            total[2 * place + 1] += problem.hops[place].transfer_s[name]
+        if name in graph.outputs:
+            for place in range(made_at):
+                total[2 * place + 1] += problem.hops[place].return_s.get(name, 0.0)
+    return tuple(total)
+
+
+def all_levels(graph: ModelGraph, sites: int) -> Iterator[tuple[int, ...]]:
     """Yield the levels of all layers in every way that lets nothing flow back."""
     pending: list[tuple[int, ...]] = [()]
     while pending:
@@ -175,8 +230,8 @@ def _all_levels(graph: ModelGraph, sites: int) -> Iterator[tuple[int, ...]]:
         pending += [(*levels, level) for level in range(max(made, default=0), sites)]
 
 
-def _arcs(problem: RowProblem) -> tuple[list[Arc], list[float]]:
-    """Return the arcs and their capacities, seconds.
+def _arcs(problem: RowProblem) -> Iterator[tuple[Arc, float, int]]:
+    """Yield each arc, its cost at weight 1 in seconds, and the part that weighs it.
 
     Vertices: each layer for each hop, then the source, the sink, and at each hop one for the
     message and one for each tensor read.
@@ -185,41 +240,34 @@ def _arcs(problem: RowProblem) -> tuple[list[Arc], list[float]]:
     count, hops = len(graph.layers), len(problem.hops)
     source, sink = count * hops, count * hops + 1
     size = sink + 1
-    arcs: list[Arc] = []
-    capacities: list[float] = []
 
     def vertex(layer: int, hop: int) -> int:
         if hop < 0:
             return sink
         return source if layer < 0 or hop == hops else hop * count + layer
 
-    def add(start: int, end: int, capacity: float) -> None:
-        arcs.append((start, end))
-        capacities.append(capacity)
-
-    back_s = np.zeros(count)  # of the hops up to a level
     for level, costs in enumerate(problem.layer_s):
-        if level > 0:
-            for name, value in problem.hops[level - 1].return_s.items():
-                if name in graph.producers:
-                    back_s[graph.producers[name]] += value
-        for layer, value in enumerate((costs + back_s).tolist()):
-            add(vertex(layer, level), vertex(layer, level - 1), value)
+        for layer, value in enumerate(costs.tolist()):
+            here = vertex(layer, level), vertex(layer, level - 1)
+            yield here, value, 2 * level
             if 0 < level < hops:
-                add(vertex(layer, level - 1), vertex(layer, level), math.inf)
+                yield (here[1], here[0]), math.inf, 0
+            for place in range(level):
+                for name in graph.layers[layer].outputs:
+                    if value := problem.hops[place].return_s.get(name, 0.0):
+                        yield here, value, 2 * place + 1
     for place, hop in enumerate(problem.hops):
-        add(source, size, hop.message_s)
+        yield (source, size), hop.message_s, 2 * place + 1
         for layer in range(count):
-            add(size, vertex(layer, place), math.inf)
+            yield (size, vertex(layer, place)), math.inf, 0
         size += 1
         for name, readers in graph.consumers.items():
             if not readers:
                 continue
             producer = graph.producers.get(name, -1)
-            add(vertex(producer, place), size, hop.transfer_s[name])
+            yield (vertex(producer, place), size), hop.transfer_s[name], 2 * place + 1
             for reader in readers:
-                add(size, vertex(reader, place), math.inf)
+                yield (size, vertex(reader, place)), math.inf, 0
                 if producer >= 0:
-                    add(vertex(reader, place), vertex(producer, place), math.inf)
+                    yield (vertex(reader, place), vertex(producer, place)), math.inf, 0
             size += 1
-    return arcs, capacities
