@@ -1,5 +1,6 @@
 """Every codec: what goes in comes out, within what the codec promises; strangers are refused."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -19,6 +20,9 @@ from isthmus.types.variant import InputPipeline
 LIMIT = 1 << 24
 LOSSLESS = [name for name, codec in CODECS.items() if codec.is_lossless]
 LOSSY = [name for name, codec in CODECS.items() if not codec.is_lossless]
+AFFINE = ["u8", "u8+zstd", "u8c", "u8c+zstd"]
+HALF = ["fp16", "fp16+zstd"]
+ON_THE_WIRE = [name for name in CODECS if not name.startswith("u8c")]
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
 DTYPES = ["bool", "uint8", "int16", "int32", "int64", "uint64", "float16", "float32", "float64"]
 
@@ -26,7 +30,9 @@ few = settings(max_examples=120, deadline=None)
 
 
 def test_the_names_are_the_ones_promised():
-    assert list(CODECS) == ["raw", "u8", "u8+zstd", "zstd"]
+    assert list(CODECS) == [
+        "raw", "zstd", "fp16", "fp16+zstd", "u8", "u8+zstd", "u8c", "u8c+zstd",
+    ]  # fmt: skip
     assert all(name == codec.name for name, codec in CODECS.items())
     assert LOSSLESS == ["raw", "zstd"]
 
@@ -57,7 +63,7 @@ def values(width):
 
 @few
 @given(data=st.data(), dtype=st.sampled_from(["float32", "float64"]), shape=SHAPES)
-@pytest.mark.parametrize("name", LOSSY)
+@pytest.mark.parametrize("name", AFFINE)
 def test_u8_errs_by_half_a_step_at_most(name, data, dtype, shape):
     array = data.draw(arrays.arrays(dtype, shape, elements=values(32)))
     payload = CODECS[name].encode(array)
@@ -65,24 +71,106 @@ def test_u8_errs_by_half_a_step_at_most(name, data, dtype, shape):
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     if array.size:
-        step = payload.parameters["scale"]
+        step = np.array(payload.parameters["scale"])
+        if "axis" in payload.parameters:
+            step = step.reshape(1, -1, *[1] * (array.ndim - 2))
         largest = float(np.abs(array).max())
-        assert np.abs(back.astype(float) - array).max() <= step / 2 * 1.0001 + largest * 3e-7
+        allowed = step / 2 * 1.0001 + largest * 3e-7
+        assert (np.abs(back.astype(float) - array) <= allowed).all()
 
 
-@pytest.mark.parametrize("name", LOSSY)
+@few
+@given(data=st.data(), shape=SHAPES)
+def test_a_channels_steps_are_its_own_and_nearly_as_fine_as_they_can_be(data, shape):
+    array = data.draw(arrays.arrays(np.float32, shape, elements=values(32)))
+    parameters = CODECS["u8c"].encode(array).parameters
+    if array.ndim < 3:
+        assert "axis" not in parameters
+    elif array.size:
+        others = tuple(axis for axis in range(array.ndim) if axis != 1)
+        span = np.ptp(array.astype(float), axis=others)
+        assert parameters["axis"] == 1
+        assert all(
+            step <= width / 255 * 1.011 or step == 1.0
+            for step, width in zip(parameters["scale"], span, strict=True)
+        )
+
+
+def test_one_loud_channel_does_not_drown_the_others():
+    array = np.random.default_rng(2).normal(size=(1, 4, 6, 6)).astype(np.float32)
+    array[0, 3] *= 1e5
+    errors = {
+        name: float(
+            np.abs(decode(CODECS[name].encode(array), limit_bytes=LIMIT) - array)[0, 0].max()
+        )
+        for name in ("u8", "u8c")
+    }
+    assert errors["u8"] > 1
+    assert errors["u8c"] < 0.02
+
+
+@few
+@given(data=st.data(), dtype=st.sampled_from(["float16", "float32", "float64"]), shape=SHAPES)
+@pytest.mark.parametrize("name", HALF)
+def test_fp16_gives_the_nearest_half_or_refuses(name, data, dtype, shape):
+    array = data.draw(arrays.arrays(dtype, shape))  # NaN, infinities and subnormals among them
+    finite = array[np.isfinite(array)].astype(float)
+    if (np.abs(finite) >= 65520).any():  # half way to the half that would come after the last
+        with pytest.raises(CodecError, match="65504"):
+            CODECS[name].encode(array)
+        return
+    payload = CODECS[name].encode(array)
+    back = decode(payload, limit_bytes=array.nbytes)
+    assert payload.datatype == "FP16"
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
+    with np.errstate(all="ignore"):
+        expected = array.astype(np.float16).astype(dtype)
+    np.testing.assert_array_equal(back, expected)
+    ordinary = np.isfinite(array)
+    error = np.abs(back[ordinary].astype(float) - array[ordinary])
+    assert (error <= np.abs(array[ordinary].astype(float)) * 2.0**-11 + 2.0**-25).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "arrives"),
+    [
+        (65504.0, 65504.0),
+        (65519.9, 65504.0),
+        (-65519.9, -65504.0),
+        (6e-8, 2.0**-24),  # the smallest half, subnormal
+        (2.0**-26, 0.0),
+        (math.inf, math.inf),
+        (-math.inf, -math.inf),
+        (math.nan, math.nan),
+    ],
+)
+def test_the_ends_of_half_precision(value, arrives):
+    back = decode(CODECS["fp16"].encode(np.full(9, value, np.float32)), limit_bytes=LIMIT)
+    np.testing.assert_array_equal(back, np.full(9, arrives, np.float32))
+
+
+@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("value", [65520.0, -65520.0, 1e30])
+def test_what_half_precision_cannot_hold_is_refused_and_not_made_infinite(name, value):
+    with pytest.raises(CodecError, match="beyond 65504"):
+        CODECS[name].encode(np.array([1.0, value], np.float32))
+
+
+@pytest.mark.parametrize("name", AFFINE)
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.25, 1e-30, 1e30, -1e-42, 255.0])
-def test_a_constant_tensor_keeps_its_value(name, value):
-    array = np.full((1, 3, 4), value, np.float32)
+@pytest.mark.parametrize("shape", [(1, 3, 4), (1,), (), (2, 3, 1, 1)])
+def test_a_constant_tensor_keeps_its_value(name, value, shape):
+    array = np.full(shape, value, np.float32)
     back = decode(CODECS[name].encode(array), limit_bytes=LIMIT)
     assert np.allclose(back, array, rtol=1e-6, atol=1e-37)
 
 
-@pytest.mark.parametrize("name", LOSSY)
-def test_a_narrow_range_far_from_zero_keeps_its_steps(name):
-    array = np.linspace(1000, 1000.1, 500, dtype=np.float32)
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("shape", [(500,), (1, 2, 250)])
+def test_a_narrow_range_far_from_zero_keeps_its_steps(name, shape):
+    array = np.linspace(1000, 1000.1, 500, dtype=np.float32).reshape(shape)
     back = decode(CODECS[name].encode(array), limit_bytes=LIMIT)
-    assert np.abs(back - array).max() <= 0.1 / 255 / 2 + 1.3e-4  # 1.2e-4 is float32's own step
+    assert np.abs(back - array).max() <= 0.1 / 253 / 2 + 1.3e-4  # 1.2e-4 is float32's own step
 
 
 def test_a_relu_tensor_is_quantised_from_zero_and_keeps_its_zeros():
@@ -95,22 +183,25 @@ def test_a_relu_tensor_is_quantised_from_zero_and_keeps_its_zeros():
     assert len(payload.data) == array.size
 
 
-@pytest.mark.parametrize("name", LOSSY)
+@pytest.mark.parametrize("name", AFFINE)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_are_refused(name, bad):
-    array = np.ones((2, 3), np.float32)
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4)])
+def test_values_that_are_not_finite_are_refused(name, bad, shape):
+    array = np.ones(shape, np.float32)
     array[1, 1] = bad
     with pytest.raises(CodecError, match="cannot be quantised"):
         CODECS[name].encode(array)
 
 
-def test_a_span_beyond_float32_is_refused():
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("shape", [(2,), (1, 1, 2)])
+def test_a_span_beyond_float32_is_refused(name, shape):
     with pytest.raises(CodecError, match="cannot be quantised"):
-        CODECS["u8"].encode(np.array([-3e38, 3e38], np.float32))
+        CODECS[name].encode(np.array([-3e38, 3e38], np.float32).reshape(shape))
 
 
 @pytest.mark.parametrize("name", LOSSY)
-def test_u8_takes_floats_only(name):
+def test_lossy_codecs_take_floats_only(name):
     with pytest.raises(CodecError, match="floating point"):
         CODECS[name].encode(np.ones(3, np.int32))
 
@@ -154,7 +245,7 @@ _stream = zstandard.ZstdCompressor(level=1).compressobj()
 A_BOMB_OF_UNKNOWN_SIZE = _stream.compress(bytes(20_000_000)) + _stream.flush()
 
 
-@pytest.mark.parametrize("name", ["zstd", "u8+zstd"])
+@pytest.mark.parametrize("name", ["zstd", "fp16+zstd", "u8+zstd", "u8c+zstd"])
 @pytest.mark.parametrize("bomb", [A_BOMB, A_BOMB_OF_UNKNOWN_SIZE], ids=["sized", "unsized"])
 def test_a_bomb_unpacks_to_no_more_than_its_shape(name, bomb):
     with pytest.raises(CodecError, match=r"frame holds|damaged"):
@@ -169,7 +260,7 @@ def test_a_frame_with_a_window_beyond_the_limit_is_refused():
         decode(tampered("zstd", data=frame), limit_bytes=LIMIT)
 
 
-@pytest.mark.parametrize("name", ["zstd", "u8+zstd"])
+@pytest.mark.parametrize("name", ["zstd", "fp16+zstd", "u8+zstd", "u8c+zstd"])
 def test_damaged_frames_are_refused(name):
     good = bytes(tampered(name, np.arange(12, dtype=np.float32).reshape(2, 6)).data)
     for data in (b"", good[:-3], good[:5], b"\0" * 20, good + b"more", good + good):
@@ -190,6 +281,23 @@ def test_the_limit_is_checked_before_anything_else(name):
         decode(tampered(name), limit_bytes=47)
     with pytest.raises(CodecError, match="at most"):
         decode(tampered(name, shape=(1 << 39, 1 << 39)), limit_bytes=LIMIT)
+
+
+def test_per_channel_maps_cross_as_u8_with_an_axis():
+    array = np.random.default_rng(3).normal(size=(1, 5, 4, 4)).astype(np.float32)
+    for name in ("u8c", "u8c+zstd"):
+        parameters = CODECS[name].encode(array).parameters
+        assert (parameters["codec"], parameters["axis"]) == (name.replace("u8c", "u8"), 1)
+        assert [len(parameters[key]) for key in ("scale", "zero_point")] == [5, 5]
+    with pytest.raises(CodecError, match="unknown codec 'u8c'"):
+        decode(tampered("u8", parameters={"codec": "u8c"}), limit_bytes=LIMIT)
+
+
+def test_maps_of_channels_are_short_enough_for_a_header():
+    array = np.random.default_rng(4).normal(size=(1, 320, 7, 7)).astype(np.float32)
+    parameters = CODECS["u8c"].encode(array).parameters
+    told = json.dumps({key: parameters[key] for key in ("scale", "zero_point")})
+    assert len(told) < 320 * 16  # two float64 would take 40
 
 
 @pytest.mark.parametrize("key", ["scale", "zero_point"])
@@ -231,6 +339,15 @@ def test_one_number_for_each_index_along_the_axis(scale):
             {"codec": "u8", "scale": 1, "zero_point": 0, "original_datatype": "INT32"},
         ),
         Payload("UINT8", (1,), bytes(1), {"codec": "u8", "original_datatype": ["FP32"]}),
+        Payload(
+            "UINT8",
+            (1,),
+            bytes(1),
+            {"codec": "u8", "scale": 1, "zero_point": 0, "original_datatype": "UINT8"},
+        ),
+        Payload("FP32", (1,), bytes(4), {"codec": "fp16", "original_datatype": "FP32"}),
+        Payload("FP16", (1,), bytes(2), {"codec": "fp16", "original_datatype": "INT32"}),
+        Payload("FP16", (1,), bytes(4), {"codec": "fp16", "original_datatype": "FP32"}),
     ],
 )
 def test_strange_parameters_are_refused(payload):
