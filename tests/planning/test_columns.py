@@ -16,7 +16,7 @@ JPEG = ImageFacts("jpeg", 4000, 3000, 3_000_000)
 def matrix_of(columns, conditions):
     """The columns' values, and beside them how far each base's standard deviation moves them."""
     sources, targets = layout_of(columns)
-    values, sds, features, largest = numbers_of(conditions, targets)
+    values, sds, features, largest, _ = numbers_of(conditions, targets)
     matrix = np.zeros((len(columns), 1 + len(BASES)))
     for column, (base, feature) in enumerate(sources):
         matrix[column, 0] = values[base] * features[feature]
@@ -169,3 +169,16 @@ def test_what_would_overflow_is_refused(conditions):
 def test_decode_targets_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         columns_for([0, 224])
+
+
+def test_a_links_rate_and_round_trip_err_together_hop_by_hop():
+    near = Link(1e6, 1e6, 0.02, 0.2, 0.0, 0.005, uplink_rtt_correlation=-0.5)
+    far = Link(2e6, 1e6, 0.03, 0.1, 0.0, 0.004, uplink_rtt_correlation=0.25)
+    expected = (
+        (BASES.index("uplink"), BASES.index("rtt"), -0.5 * 0.2e-6 * 0.005),
+        (BASES.index("cloud_uplink"), BASES.index("cloud_rtt"), 0.25 * 0.05e-6 * 0.004),
+    )
+    found = numbers_of(Conditions(near, cloud=CloudState(far)), ()).covariances
+    assert [pair[:2] for pair in found] == [pair[:2] for pair in expected]
+    assert [pair[2] for pair in found] == pytest.approx([pair[2] for pair in expected])
+    assert numbers_of(Conditions(Link(1e6, 1e6, 0.02, 0.2)), ()).covariances == ()
