@@ -33,7 +33,7 @@ from isthmus.types.progress import SILENT, Progress
 from isthmus.types.unit import image_name, tail_name
 from isthmus.types.variant import Variant
 
-__all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle"]
+__all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle", "put_in_place", "split_rows"]
 
 CUTS_PER_VARIANT = 8
 """Cuts kept per network: each costs the device a head and the server a tail in memory."""
@@ -127,7 +127,7 @@ def build_bundle(
             candidates=tuple(kept),
             calibration=photographs_here,
         )
-        _put_in_place(folder, output)
+        put_in_place(folder, output)
     size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return BuildReport(output, size_bytes, tuple(kept), tuple(dropped), len(photographs))
 
@@ -219,20 +219,31 @@ def _rows(variant: Variant, graph: ModelGraph, splits: Sequence[Split]) -> tuple
         PlanRow(name, "tensor", graph.inputs, codec="u8", unit=name, has_pixels=True),
     ]
     for split in splits:
-        rows += [
-            PlanRow(
-                name,
-                "split",
-                split.cut.tensors,
-                cut_id=split.cut.id,
-                codec=codec,
-                unit=tail_name(name, split.cut.id),
-                has_pixels=has_pixels(graph, split.cut.tensors),
-                is_lossless=CODECS[codec].is_lossless,
-            )
-            for codec in _SPLIT_CODECS
-        ]
+        rows += split_rows(name, graph, split)
     return tuple(rows)
+
+
+def split_rows(name: str, graph: ModelGraph, split: Split) -> list[PlanRow]:
+    """Return the plans that cut a network there, one for each codec.
+
+    Args:
+        name: The network's, on the server.
+        graph: The network.
+        split: Its head and tail.
+    """
+    return [
+        PlanRow(
+            name,
+            "split",
+            split.cut.tensors,
+            cut_id=split.cut.id,
+            codec=codec,
+            unit=tail_name(name, split.cut.id),
+            has_pixels=has_pixels(graph, split.cut.tensors),
+            is_lossless=CODECS[codec].is_lossless,
+        )
+        for codec in _SPLIT_CODECS
+    ]
 
 
 def _check_tasks(variants: Mapping[str, Variant]) -> None:
@@ -255,7 +266,7 @@ def _copy_calibration(folder: Path, calibration: Sequence[Path]) -> tuple[str, .
     return tuple(names)
 
 
-def _put_in_place(folder: Path, output: Path) -> None:
+def put_in_place(folder: Path, output: Path) -> None:
     """Replace ``output`` by ``folder``; a failure in between leaves the old one."""
     old = folder.with_name("old")
     try:
