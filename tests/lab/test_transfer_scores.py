@@ -34,7 +34,7 @@ def test_scores_are_computed_from_the_exchanges():
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_rounds_know_a_real_connection_better_than_bytes_do():
     scores = score_transfers(
-        rates_bits_per_s=(32e6,), round_trips_s=(0.04,), sizes_bytes=(60_000,), repeats=1
+        rates_bits_per_s=(32e6,), round_trips_s=(0.04,), sizes_bytes=(80_000,), repeats=1
     )
     (found,) = scores.transfers.values()
     by_state = {made.state: made for made in found}
