@@ -339,3 +339,26 @@ class TestExternalData:
         for read in (load_graph, read_model):
             with pytest.raises(ModelError, match="'w'"):
                 read(path)
+
+
+def test_layers_tell_their_windows(light):
+    layers = load_graph(light("bvlc_alexnet")).layers
+    convolutions = [layer for layer in layers if layer.op_type == "Conv"]
+    assert convolutions[0].kernel == (11, 11)
+    assert convolutions[0].strides == (4, 4)
+    assert [layer.groups for layer in convolutions] == [1, 2, 1, 2, 2]
+    assert {layer.kernel for layer in layers if layer.op_type == "MaxPool"} == {(3, 3)}
+    assert all(layer.kernel == () for layer in layers if layer.op_type == "Relu")
+
+
+def test_a_convolution_without_a_kernel_shape_has_that_of_its_weights():
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [2, 1, 3, 5], [0.0] * 30)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 6, 4])],
+        [weights],
+    )
+    (layer,) = graph_of(helper.make_model(graph)).layers
+    assert (layer.kernel, layer.strides, layer.groups) == ((3, 5), (1, 1), 1)

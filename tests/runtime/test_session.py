@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from isthmus.errors import ModelError
-from isthmus.runtime.session import Session
+from isthmus.runtime.session import Session, profiled_runs
 from isthmus.types.graph import TensorSpec
 
 
@@ -127,3 +127,22 @@ def test_threads_may_share_a_session():
             thread.join()
     assert len(answers) == 8
     assert all(np.array_equal(found, x * k) for k, found in answers)
+
+
+def test_the_profiler_names_every_kernel_of_every_run(small_network):
+    image = {"image": np.ones((1, 3, 16, 16), np.float32)}
+    runs = profiled_runs(small_network().SerializeToString(), image, runs=3)
+    assert len(runs) == 3
+    assert {tuple(kernel.name for kernel in run) for run in runs} == {
+        tuple(kernel.name for kernel in runs[0])
+    }
+    assert any("Conv" in kernel.op_type for kernel in runs[0])
+    assert runs[0][-1].output_shapes == ((1, 10),)
+    assert all(kernel.seconds >= 0 for run in runs for kernel in run)
+    assert sum(kernel.seconds for kernel in runs[0]) > 0
+
+
+def test_profiling_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    profiled_runs(a_model(), {"x": np.zeros((2, 3), np.float32)}, runs=1)
+    assert not list(tmp_path.iterdir())

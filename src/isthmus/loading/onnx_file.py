@@ -169,6 +169,7 @@ def graph_from_model(
                 outputs=outputs,
                 flops=_flops(form, node) if is_counted else 0,
                 weight_bytes=sum(form.size_bytes(t) for t in reads(node) if t in form.constants),
+                **_window(form, node),
             )
         )
     fixed = {tensor: tensors[tensor].shape for tensor in form.fixed_inputs}
@@ -236,6 +237,19 @@ def _flops(form: NormalForm, node: onnx.NodeProto) -> int:
     output = form.types.get(writes(node)[0])
     shape = output.static_shape if output is not None else None
     return 0 if shape is None else flops_of(node.op_type, shapes, shape, _attributes(node))
+
+
+def _window(form: NormalForm, node: onnx.NodeProto) -> dict[str, Any]:
+    """Return the layer's window: a convolution's may be told by its weights alone."""
+    attributes = _attributes(node)
+    kernel = tuple(attributes.get("kernel_shape", ()))
+    if not kernel and node.op_type in ("Conv", "ConvTranspose", "FusedConv"):
+        weights = form.types.get(node.input[1])
+        kernel = (weights.static_shape or ())[2:] if weights is not None else ()
+    if not kernel:
+        return {}
+    strides = tuple(attributes.get("strides", ())) or (1,) * len(kernel)
+    return {"kernel": kernel, "strides": strides, "groups": int(attributes.get("group", 1))}
 
 
 def _attributes(node: onnx.NodeProto) -> Mapping[str, Any]:

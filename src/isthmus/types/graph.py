@@ -44,6 +44,9 @@ class Layer:
         flops: Floating point operations of one inference (a multiply-add counts two).
         weight_bytes: Bytes of the weights and constants absorbed, as used (fp16 storage counts
             as the float32 that it becomes).
+        kernel: Spatial shape of the window of a convolution or pooling; empty for others.
+        strides: Its steps, 1 for each axis where the file says nothing; empty for others.
+        groups: Groups of a convolution; as many as channels if it is depthwise.
     """
 
     name: str
@@ -52,6 +55,9 @@ class Layer:
     outputs: tuple[str, ...]
     flops: int
     weight_bytes: int
+    kernel: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    groups: int = 1
 
 
 @dataclass(frozen=True)
