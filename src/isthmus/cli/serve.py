@@ -34,13 +34,23 @@ def command(
         float | None,
         typer.Option(min=0.001, max=4096, help="Largest request, MiB.", show_default="64"),
     ] = None,
+    max_image_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=128_000_000,
+            help="Largest photograph, pixels (width x height).",
+            show_default="128000000",
+        ),
+    ] = None,
 ) -> None:
     """On the edge server: offer the networks of a folder to devices on the network.
 
     Speaks the Open Inference Protocol v2 (REST, binary tensors), so any of its
     clients can ask. Beside each network NAME it offers NAME.image, which takes a
     photograph file, and the tails of it that devices ask for. Options not given
-    are taken from ISTHMUS_HOST, ISTHMUS_PORT, ISTHMUS_THREADS, ISTHMUS_MAX_BODY_MIB.
+    are taken from ISTHMUS_HOST, ISTHMUS_PORT, ISTHMUS_THREADS, ISTHMUS_MAX_BODY_MIB,
+    ISTHMUS_MAX_IMAGE_PIXELS.
 
     Only programs on this machine reach it unless --host says otherwise. It has no
     passwords: open it to networks that you trust only. Ctrl-C ends it after the
@@ -54,7 +64,13 @@ def command(
     from isthmus.edge.server import serve
     from isthmus.edge.settings import Settings
 
-    options = {"host": host, "port": port, "threads": threads, "max_body_mib": max_body_mib}
+    options = {
+        "host": host,
+        "port": port,
+        "threads": threads,
+        "max_body_mib": max_body_mib,
+        "max_image_pixels": max_image_pixels,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         settings = Settings(models_dir=models_dir, **given)

@@ -25,6 +25,7 @@ from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.repository import RepositoryModel, scan_repository
 from isthmus.loading.split import split_model
 from isthmus.runtime.clock import now_s
+from isthmus.runtime.image import MAX_PIXELS
 from isthmus.runtime.memory import resident_bytes
 from isthmus.runtime.session import Session
 from isthmus.types.cut import Cut
@@ -49,17 +50,21 @@ class _Stored:
 class Residency:
     """The models in memory."""
 
-    def __init__(self, directory: Path, *, threads: int) -> None:
+    def __init__(
+        self, directory: Path, *, threads: int, max_image_pixels: int = MAX_PIXELS
+    ) -> None:
         """Find the models of a repository; none is loaded yet.
 
         Args:
             directory: The repository.
             threads: Threads of one inference.
+            max_image_pixels: Photographs with more pixels are refused.
 
         Raises:
             RepositoryError: If it cannot be read or has no models.
         """
         self._threads = threads
+        self._max_image_pixels = max_image_pixels
         self._models = {model.name: model for model in scan_repository(directory)}
         self._size_bytes = {model.name: model.path.stat().st_size for model in self.models}
         self._stored: dict[str, _Stored] = {}
@@ -206,7 +211,7 @@ class Residency:
                     f"its input pipeline makes float32 {list(pipeline.tensor_shape)}, "
                     f"its inputs are {specs}"
                 )
-            door = ImageDoor(session.inputs[0].name, pipeline)
+            door = ImageDoor(session.inputs[0].name, pipeline, self._max_image_pixels)
             added.append(Unit(image_name(name), *shared, door, session, load_s, grown_bytes))
         for new in added:
             if new.name in self._units or (new is not unit and new.name in self._models):

@@ -54,7 +54,9 @@ def serve(
         AddressError: If the address cannot be listened on.
         ModelError: If a model cannot be loaded.
     """
-    residency = Residency(settings.models_dir, threads=settings.threads)
+    residency = Residency(
+        settings.models_dir, threads=settings.threads, max_image_pixels=settings.max_image_pixels
+    )
     with contextlib.closing(_listen(settings.host, settings.port)) as listening:
         asyncio.run(_serve(settings, residency, listening, progress, on_ready))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from isthmus.runtime.image import MAX_PIXELS
+
 __all__ = ["Settings", "available_threads"]
 
 _MIB = 1 << 20
@@ -29,6 +31,7 @@ class Settings(BaseSettings):
         port: TCP port; 0 for any that is free.
         threads: Threads of one inference.
         max_body_mib: Largest body of a request, MiB.
+        max_image_pixels: Photographs with more pixels are refused before they are decoded.
     """
 
     model_config = SettingsConfigDict(env_prefix="ISTHMUS_", frozen=True, extra="forbid")
@@ -38,6 +41,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     threads: int = Field(default_factory=available_threads, ge=1, le=1024)
     max_body_mib: float = Field(default=64, gt=0, le=4096)
+    max_image_pixels: int = Field(default=MAX_PIXELS, ge=1, le=MAX_PIXELS)
 
     @property
     def max_body_bytes(self) -> int:

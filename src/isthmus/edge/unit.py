@@ -104,10 +104,17 @@ class TensorDoor:
 
 @dataclass(frozen=True)
 class ImageDoor:
-    """A photograph's file, or one that was resized and cropped before (``"cropped": true``)."""
+    """A photograph's file, or one that was resized and cropped before (``"cropped": true``).
+
+    Attributes:
+        tensor: The network's input.
+        pipeline: How it is made from a photograph.
+        max_pixels: Photographs with more are refused.
+    """
 
     tensor: str
     pipeline: InputPipeline
+    max_pixels: int = image.MAX_PIXELS
 
     @property
     def inputs(self) -> tuple[WireSpec, ...]:
@@ -123,7 +130,8 @@ class ImageDoor:
             pixels = image.decode_cropped(data, self.pipeline)
         else:
             side_px = self.pipeline.resize_shorter_side_px
-            pixels = image.fit(image.decode(data, shorter_side_px=side_px), self.pipeline)
+            decoded = image.decode(data, shorter_side_px=side_px, max_pixels=self.max_pixels)
+            pixels = image.fit(decoded, self.pipeline)
         return {self.tensor: image.normalise(image.planar(pixels, self.pipeline), self.pipeline)}
 
     def samples(self) -> dict[str, Payload]:

@@ -3,9 +3,11 @@
 One implementation serves both sides, so that it does not matter where the pipeline is cut. It
 does not read files, follow colour profiles (pixels are taken as sRGB) or augment.
 
-What is done with pixels that are not plain RGB: transparency is composited over white, grey and
-palette images become RGB, CMYK is converted without a profile, 16-bit samples keep their high
-byte, and of an animation the first frame is used.
+What a file is, its bytes say and not its name. What is done with pixels that are not plain RGB:
+transparency is composited over white, grey and palette images become RGB, CMYK and YCCK are
+converted without a profile, 16-bit samples keep their high byte, and of an animation the first
+frame is used. Photographs are turned upright as EXIF says. ``docs/concepts/input-pipeline.md``
+has all of it in one table.
 """
 
 from __future__ import annotations
@@ -37,8 +39,16 @@ __all__ = [
     "read_facts",
 ]
 
-MAX_PIXELS = 170_000_000
-"""Images with more pixels are refused; just below Pillow's limit against decompression bombs."""
+MAX_PIXELS = 128_000_000
+"""Images with more pixels are refused unless the caller says otherwise, by what their header says.
+
+A phone's 108 megapixels are read. The largest image with transparency takes a gigabyte; Pillow's
+own limit against decompression bombs, 179 million, stands whatever the caller says.
+"""
+
+MAX_SCANS = 100
+"""Progressive JPEGs with more scans are refused: each costs a pass over the whole image, and a
+file of a few kilobytes may hold thousands. Encoders make about ten."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is read. Formats that start other programs (EPS) or embed others (ICNS) are left out."""
@@ -58,13 +68,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+_SCAN = b"\xff\xda\x00"  # the marker, and the high byte of a length that is never above 255
 
 
-def read_facts(data: bytes | memoryview) -> ImageFacts:
+def read_facts(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Return what the header of an image file tells, without decoding any pixel.
 
     Args:
         data: The whole file.
+        max_pixels: Images with more are refused.
 
     Returns:
         The facts; width and height are as stored, before EXIF orientation.
@@ -74,9 +86,9 @@ def read_facts(data: bytes | memoryview) -> ImageFacts:
     """
     plain = plain_header(data)
     if plain is not None:
-        _check_size(plain.width, plain.height)
+        _check_size(plain.width, plain.height, max_pixels)
         return plain
-    with _pillow(), _opened(data) as image:
+    with _pillow(), _opened(data, max_pixels) as image:
         assert image.format is not None
         name = image.format.lower()
         return ImageFacts(
@@ -87,7 +99,9 @@ def read_facts(data: bytes | memoryview) -> ImageFacts:
         )
 
 
-def decode(data: bytes | memoryview, *, shorter_side_px: int) -> Image.Image:
+def decode(
+    data: bytes | memoryview, *, shorter_side_px: int, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Decode a photograph to upright RGB, a JPEG at the smallest scale that is large enough.
 
     A JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, the ``types.conditions.dct_scale`` of
@@ -96,14 +110,15 @@ def decode(data: bytes | memoryview, *, shorter_side_px: int) -> Image.Image:
     Args:
         data: The whole file.
         shorter_side_px: Length that the shorter side needs to have, pixels.
+        max_pixels: Images with more are refused before anything is decoded.
 
     Returns:
         Mode ``RGB``; the shorter side is at least ``shorter_side_px`` if the file's is.
 
     Raises:
-        ImageError: If the bytes are empty, truncated, no image, or too many pixels.
+        ImageError: If the bytes are empty, truncated, no image, or too many pixels or scans.
     """
-    with _pillow(), _opened(data) as image:
+    with _pillow(), _opened(data, max_pixels) as image:
         image.draft("RGB", (shorter_side_px, shorter_side_px))
         image.load()
         upright = _UPRIGHT.get(_orientation(image))
@@ -186,18 +201,21 @@ def decode_cropped(data: bytes | memoryview, pipeline: InputPipeline) -> NDArray
     return np.asarray(decode(data, shorter_side_px=min(height, width)))
 
 
-def _opened(data: bytes | memoryview) -> Image.Image:
+def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
     if not len(data):
         raise ImageError("the image is empty (0 bytes)")
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    _check_size(*image.size)
+    file = bytes(data)
+    image = Image.open(io.BytesIO(file), formats=FORMATS)
+    _check_size(*image.size, max_pixels)
+    if "progressive" in image.info and (scans := file.count(_SCAN)) > MAX_SCANS:
+        raise ImageError(f"the JPEG has too many scans: {scans}, at most {MAX_SCANS} are read")
     return image
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
         raise ImageError(
-            f"the image has too many pixels: {width} x {height}, at most {MAX_PIXELS} are read"
+            f"the image has too many pixels: {width} x {height}, at most {max_pixels} are read"
         )
 
 
@@ -218,7 +236,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ImageError("the image has floating point samples, which have no defined white")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        white = Image.new("RGB", layer.size, "white")
+        white.paste(layer, mask=layer)
+        return white
     return image.convert("RGB")
 
 

@@ -1,4 +1,4 @@
-"""The first bytes of JPEG and PNG files: format, size, whether progressive; in microseconds.
+"""The first bytes of JPEG, PNG and WebP files: format, size, whether progressive; in microseconds.
 
 It decodes nothing and judges nothing: where a header is not plain, it says nothing, and Pillow has
 the word. Reading a header is on every request's way, before anything is decided, and Pillow's takes
@@ -22,23 +22,37 @@ _WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDA))
 _SEGMENT = struct.Struct(">BBH")
 _FRAME_SIZE = struct.Struct(">HH")
 _PNG_SIZE = struct.Struct(">II")
+_START_BYTES = 30  # enough for every header but JPEG's
+_VP8_START = b"\x9d\x01\x2a"
+_VP8_SIZE = struct.Struct("<HH")
+_VP8L_SIGNATURE = 0x2F
+_FOURTEEN_BITS = (1 << 14) - 1
 
 
 def plain_header(data: bytes | memoryview) -> ImageFacts | None:
-    """Return what a plain JPEG or PNG header tells, or ``None`` if it is not plain.
+    """Return what a plain JPEG, PNG or WebP header tells, or ``None`` if it is not plain.
 
-    Plain is a JPEG whose segments follow one another up to its first frame, and a PNG that
-    begins with its header chunk; both with a width and a height.
+    Plain is a JPEG whose segments follow one another up to its first frame, a PNG that begins
+    with its header chunk, and a WebP that begins with its picture or its canvas; all with a width
+    and a height.
 
     Args:
         data: The whole file.
+
+    References:
+        RFC 9649 (WebP), RFC 6386 (its lossy frames), ITU-T T.81 (JPEG), RFC 2083 (PNG).
     """
-    start = bytes(data[:24])
+    start = bytes(data[:_START_BYTES])
     if start.startswith(_JPEG):
         return _jpeg(data)
-    if start.startswith(_PNG) and len(start) == 24:
+    if len(start) < _START_BYTES:
+        return None
+    if start.startswith(_PNG):
         width, height = _PNG_SIZE.unpack_from(start, 16)
         return ImageFacts("png", width, height, len(data)) if width and height else None
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        size = _webp_size(start)
+        return ImageFacts("webp", *size, len(data)) if size and all(size) else None
     return None
 
 
@@ -56,4 +70,19 @@ def _jpeg(data: bytes | memoryview) -> ImageFacts | None:
                 return None
             return ImageFacts("jpeg", width, height, len(data), marker in _PROGRESSIVE)
         position += 2 + length
+    return None
+
+
+def _webp_size(start: bytes) -> tuple[int, int] | None:
+    """Return width and height of a lossy picture, a lossless one, or an extended file's canvas."""
+    kind = start[12:16]
+    if kind == b"VP8 " and start[23:26] == _VP8_START:
+        width, height = _VP8_SIZE.unpack_from(start, 26)
+        return width & _FOURTEEN_BITS, height & _FOURTEEN_BITS
+    if kind == b"VP8L" and start[20] == _VP8L_SIGNATURE:
+        bits = int.from_bytes(start[21:25], "little")
+        return (bits & _FOURTEEN_BITS) + 1, (bits >> 14 & _FOURTEEN_BITS) + 1
+    if kind == b"VP8X":
+        width, height = start[24:27], start[27:30]
+        return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
     return None

@@ -1,0 +1,154 @@
+"""Hostile and odd photographs against a real server: it says what was wrong, and lives on."""
+
+import io
+import json
+import struct
+import urllib.error
+import urllib.request
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isthmus.edge.data_plane import DataPlane
+from isthmus.edge.residency import Residency
+from isthmus.edge.settings import Settings
+from isthmus.errors import ImageError
+from isthmus.runtime import image
+from isthmus.runtime.image_codecs import IMAGE_CODECS
+from isthmus.runtime.protocol import (
+    InferRequest,
+    WireTensor,
+    bytes_payload,
+    pack_request,
+    unpack_reply,
+)
+
+
+def file_of(picture, file_format, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def a_scene(size=(96, 64)):
+    rng = np.random.default_rng(4)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+def png_of_size(width, height):
+    """A few bytes that say they hold very many pixels."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+def jpeg_of_size(width, height):
+    data = bytearray(file_of(a_scene(), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def many_scans():
+    data = file_of(a_scene(), "JPEG", progressive=True)
+    return data[:-2] + data[data.rindex(b"\xff\xda\x00") : -2] * 300 + data[-2:]
+
+
+SCENE = a_scene()
+HOSTILE = {
+    "empty": (b"", "empty"),
+    "no image": (b"this is a letter, not a photograph", "no image"),
+    "a program's format": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),
+    "half a JPEG": (file_of(SCENE, "JPEG")[:900], "cannot be decoded"),
+    "half a PNG": (file_of(SCENE, "PNG")[:900], "cannot be decoded"),
+    "half a WebP": (file_of(SCENE, "WEBP")[:300], "image"),
+    "a JPEG's header": (file_of(SCENE, "JPEG")[:300], "image"),
+    "a PNG bomb": (png_of_size(60_000, 60_000), "too many pixels"),
+    "a JPEG bomb": (jpeg_of_size(65_000, 65_000), "too many pixels"),
+    "too many scans": (many_scans(), "too many scans"),
+    "no white": (file_of(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"), "floating point"),
+}
+GOOD = {
+    "JPEG": file_of(SCENE, "JPEG"),
+    "progressive": file_of(SCENE, "JPEG", progressive=True),
+    "PNG": file_of(SCENE, "PNG"),
+    "WebP": file_of(SCENE, "WEBP"),
+    "grey": file_of(SCENE.convert("L"), "JPEG"),
+    "transparent": file_of(SCENE.convert("RGBA"), "PNG"),
+    "palette": file_of(SCENE.convert("P"), "GIF"),
+    "CMYK": file_of(SCENE.convert("CMYK"), "JPEG"),
+    "one pixel": file_of(a_scene((1, 1)), "PNG"),
+    "a line": file_of(a_scene((1500, 1)), "JPEG"),
+}
+
+
+def ask(port, data, **parameters):
+    """Return status, and the scores or the error."""
+    message = InferRequest((WireTensor("image", bytes_payload(data, **parameters)),))
+    headers, body = pack_request(message)
+    url = f"http://127.0.0.1:{port}/v2/models/photo.image/infer"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as reply:
+            found = unpack_reply({k.lower(): v for k, v in reply.headers.items()}, reply.read())
+            return reply.status, found.outputs[0].payload
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["error"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_wrong_is_said_and_the_server_lives_on(server_port, name):
+    data, says = HOSTILE[name]
+    status, error = ask(server_port, data)
+    assert status == 400
+    assert says in error
+    with pytest.raises(ImageError, match=says):  # the device says the same
+        image.decode(data, shorter_side_px=16)
+    assert ask(server_port, GOOD["JPEG"])[0] == 200
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_photographs_have_an_answer(server_port, name):
+    status, payload = ask(server_port, GOOD[name])
+    assert status == 200
+    assert payload.shape == (1, 5)
+
+
+@pytest.mark.parametrize("name", IMAGE_CODECS)
+def test_a_cropped_image_of_any_codec_has_an_answer(server_port, name):
+    pixels = np.asarray(a_scene((12, 12)))
+    assert ask(server_port, IMAGE_CODECS[name].encode(pixels), cropped=True)[0] == 200
+
+
+def test_a_cropped_image_of_another_size_is_refused(server_port):
+    status, error = ask(server_port, GOOD["JPEG"], cropped=True)
+    assert status == 400
+    assert "12 x 12" in error
+
+
+def test_the_servers_owner_may_lower_the_limit_on_pixels(repository):
+    settings = Settings(models_dir=repository.directory, max_image_pixels=6000)
+    assert Settings(models_dir=repository.directory).max_image_pixels == image.MAX_PIXELS
+    residency = Residency(
+        repository.directory, threads=1, max_image_pixels=settings.max_image_pixels
+    )
+    residency.load_all()
+    plane = DataPlane(residency, version="1")
+
+    def infer(data):
+        tensor = WireTensor("image", bytes_payload(data))
+        return plane.infer("photo.image", "", InferRequest((tensor,)))
+
+    with pytest.raises(ImageError, match="96 x 64, at most 6000"):
+        infer(GOOD["JPEG"])
+    assert infer(file_of(a_scene((90, 60)), "JPEG")).reply.outputs
+    for wrong in (0, image.MAX_PIXELS + 1):
+        with pytest.raises(ValueError, match="max_image_pixels"):
+            Settings(models_dir=repository.directory, max_image_pixels=wrong)
