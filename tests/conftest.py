@@ -18,6 +18,15 @@ for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "CO
 os.environ["NO_COLOR"] = "1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_profile_store(tmp_path_factory):
+    """Keep what is measured in tests out of the user's data, also in processes they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        store = tmp_path_factory.mktemp("store") / "profiles.sqlite"
+        patch.setenv("ISTHMUS_PROFILES", str(store))
+        yield
+
+
 @pytest.fixture(scope="session")
 def pipeline16():
     """The input pipeline of ``small_network``: shorter side 20, crop 16 x 16."""

@@ -57,7 +57,7 @@ def server(models):
 def profiled(built, server, tmp_path_factory):
     path = tmp_path_factory.mktemp("profiled") / "app [v1].isthmus"
     shutil.copytree(built[0], path)
-    return path, run(profile, path, "--server", server, "--rounds", 2)
+    return path, run(profile, path, "--server", server, "--budget", "1ms")
 
 
 def test_build_says_what_it_made_and_what_comes_next(built):
@@ -116,8 +116,9 @@ def test_a_file_of_a_repository_has_its_folders_name(small_network, photographs,
 def test_profile_says_what_it_measured_and_what_comes_next(profiled, server):
     path, result = profiled
     table = open_bundle(path).profiled_table()
-    first, last = result.stdout.splitlines()
-    assert first.startswith(f"{path}: {len(table.rows)} plans measured in ")
+    *_, first, last = result.stdout.splitlines()
+    count = len(table.rows)
+    assert first.startswith(f"{path}: {count} plans, {count} measured in ")
     assert "Mbit/s up, round trip " in first
     assert last == f"next: isthmus infer {path} PHOTO.jpg --server {server}"
 
@@ -125,7 +126,7 @@ def test_profile_says_what_it_measured_and_what_comes_next(profiled, server):
 def test_profile_as_json(built, server, tmp_path):
     shutil.copytree(built[0], tmp_path / "app")
     target = tmp_path / "figures.json"
-    run(profile, tmp_path / "app", "--server", server, "--rounds", 1, "--json", target)
+    run(profile, tmp_path / "app", "--server", server, "--budget", "1ms", "--json", target)
     content = json.loads(target.read_text())
     assert content["rows"] == len(open_bundle(tmp_path / "app").table.rows)
     assert content["link"]["uplink_bytes_per_s"] > 0

@@ -1,7 +1,7 @@
 import pytest
 import typer
 
-from isthmus.cli.units import checked_server, milliseconds, seconds_from_text
+from isthmus.cli.units import checked_server, milliseconds, ratio_from_text, seconds_from_text
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,12 @@ def test_what_is_no_duration_is_refused_with_an_example(text):
 )
 def test_milliseconds(seconds, text):
     assert milliseconds(seconds) == text
+
+
+@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "1.1", "-3%", "3 per cent", "%", "nan"])
+def test_what_is_no_share_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match="3%"):
+        ratio_from_text(text)
 
 
 def test_an_address_is_checked_before_any_work():

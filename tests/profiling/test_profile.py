@@ -10,11 +10,14 @@ from isthmus.errors import BundleError, ServerRefusedError, ServerUnreachableErr
 from isthmus.lab.server_process import ServerProcess
 from isthmus.loading.bundle import Bundle, open_bundle, save_manifest
 from isthmus.planning.decide import decide
+from isthmus.profiling.plans import Effort
 from isthmus.profiling.profile import profile_bundle
 from isthmus.runtime.plan_runner import PlanRunner
 from isthmus.types.conditions import Conditions
 from isthmus.types.link import Link
 from isthmus.types.plan import STAGES, Rules
+
+ONE_BLOCK = Effort(budget_s=0.0)
 
 
 class Recorder:
@@ -78,7 +81,7 @@ def profiled(built, server, tmp_path_factory):
     shutil.copytree(built, path)
     progress = Recorder()
     report = profile_bundle(
-        open_bundle(path), server.url, rounds=3, progress=progress, notes={"place": "here"}
+        open_bundle(path), server.url, effort=ONE_BLOCK, progress=progress, notes={"place": "here"}
     )
     return open_bundle(path), report, progress
 
@@ -157,7 +160,12 @@ def test_the_profile_says_how_it_was_measured(profiled, server):
     bundle, report, _ = profiled
     assert bundle.profile["server"] == server.url
     assert bundle.profile["place"] == "here"
-    assert bundle.profile["rounds"] == 3
+    assert bundle.profile["effort"] == {
+        "precision_ratio": 0.03, "budget_s": 0.0, "pause_s": 0.0,
+    }  # fmt: skip
+    assert [plan["count"] + plan["warm_ups"] for plan in bundle.profile["plans"]] == [5] * len(
+        bundle.table.rows
+    )
     assert bundle.profile["onnxruntime"]
     link = Link(**bundle.profile["link"])
     assert link == report.link.link
@@ -171,10 +179,10 @@ def test_the_report_counts_every_run(built, server, tmp_path, monkeypatch):
     )
     shutil.copytree(built, tmp_path / "app")
     bundle = open_bundle(tmp_path / "app")
-    report = profile_bundle(bundle, server.url, rounds=2)
+    report = profile_bundle(bundle, server.url, effort=ONE_BLOCK)
     probe = len(runs) - report.runs
     assert 1 <= probe <= 3  # photographs sent to look at the link are no runs of a plan
-    assert all(runs.count(c.row) > 2 for c in bundle.candidates)  # timed twice, and warmed up
+    assert all(runs.count(c.row) >= 5 for c in bundle.candidates)  # a block of five
 
 
 def test_progress_reaches_the_end_of_every_task(profiled):
@@ -190,7 +198,7 @@ def test_an_interruption_leaves_the_old_profile_in_force(profiled, server, tmp_p
     shutil.copytree(profiled[0].path, path)
     before = {p: p.is_file() and p.read_bytes() for p in path.rglob("*")}
     with pytest.raises(KeyboardInterrupt):
-        profile_bundle(open_bundle(path), server.url, rounds=1, progress=Recorder(step))
+        profile_bundle(open_bundle(path), server.url, effort=ONE_BLOCK, progress=Recorder(step))
     assert {p: p.is_file() and p.read_bytes() for p in path.rglob("*")} == before
     assert open_bundle(path).profiled_table().rows == profiled[0].table.rows
 
@@ -198,8 +206,9 @@ def test_an_interruption_leaves_the_old_profile_in_force(profiled, server, tmp_p
 def test_a_second_profile_replaces_the_first(profiled, server, tmp_path):
     path = tmp_path / "app.isthmus"
     shutil.copytree(profiled[0].path, path)
-    profile_bundle(open_bundle(path), server.url, rounds=1)
-    assert open_bundle(path).profile["rounds"] == 1
+    profile_bundle(open_bundle(path), server.url, effort=ONE_BLOCK)
+    assert open_bundle(path).profile["date"] >= profiled[0].profile["date"]
+    assert len(list((path / "profiles").iterdir())) == 1
 
 
 def test_no_server_is_unreachable(bundle):

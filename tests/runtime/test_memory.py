@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from isthmus.edge import memory
+from isthmus.runtime import memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory it has")

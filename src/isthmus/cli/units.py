@@ -12,12 +12,14 @@ __all__ = [
     "megabits",
     "milliseconds",
     "pixels_from_text",
+    "ratio_from_text",
     "seconds_from_text",
 ]
 
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(us|ms|s)\s*", re.ASCII)
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kmg]?)bit(?:/s)?\s*", re.ASCII | re.I)
 _SIZE = re.compile(r"\s*([0-9]{1,6})\s*x\s*([0-9]{1,6})\s*", re.ASCII)
+_SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*", re.ASCII)
 _BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -39,6 +41,23 @@ def seconds_from_text(text: str) -> float:
             f"{text!r} is no duration: write a number and a unit, such as 80ms or 1.5s"
         )
     return seconds
+
+
+def ratio_from_text(text: str) -> float:
+    """Return the share that a text such as ``3%`` or ``0.03`` says.
+
+    Raises:
+        ValueError: If it is none above 0 and at most 1.
+
+    Examples:
+        >>> ratio_from_text("3%"), ratio_from_text("0.25")
+        (0.03, 0.25)
+    """
+    match = _SHARE.fullmatch(text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"{text!r} is no share: write it as 3% or 0.03")
+    return share
 
 
 def bytes_per_s_from_text(text: str) -> float:

@@ -1,4 +1,4 @@
-"""A ladder of images of known sizes, made from a few photographs, to measure decoding with.
+"""A ladder of images from 20 KB to 10 MB, made from a few photographs, to measure decoding with.
 
 It is only measured with, never shown to a network whose answer counts; so that enlarging a
 photograph for the upper rungs does no harm.
@@ -7,28 +7,46 @@ photograph for the upper rungs does no harm.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from isthmus.runtime.image import decode, read_facts
 from isthmus.types.conditions import ImageFacts
+from isthmus.types.progress import SILENT, Progress
 
-__all__ = ["Rung", "image_ladder"]
+__all__ = ["LARGE_BYTES", "Rung", "image_ladder"]
 
-_RUNGS = (
-    # longer side in pixels, JPEG quality
-    (640, 85),
-    (960, 95),
-    (1280, 80),
-    (1600, 92),
-    (2400, 75),
-    (3264, 85),
-    (4096, 80),
+LARGE_BYTES = 2_500_000
+"""A larger rung takes long to send and to decode: one look at it is enough."""
+
+_Wanted = tuple[int, str, Mapping[str, int | bool]]
+_RUNGS: tuple[_Wanted, ...] = (
+    # longer side in pixels, format, its options; the sizes are those of the zoo's photographs
+    (320, "JPEG", {"quality": 75}),  # 10 to 20 KB
+    (480, "JPEG", {"quality": 92}),  # 50 KB
+    (640, "JPEG", {"quality": 85}),
+    (960, "JPEG", {"quality": 95}),
+    (1280, "JPEG", {"quality": 80}),
+    (1600, "JPEG", {"quality": 92}),  # 0.5 MB
+    (2400, "JPEG", {"quality": 75}),
+    (3264, "JPEG", {"quality": 85}),  # 1 MB
+    (4096, "JPEG", {"quality": 80}),
+    (4096, "JPEG", {"quality": 96}),  # 3 MB
+    (5600, "JPEG", {"quality": 98}),  # 8 to 10 MB
+    (480, "JPEG", {"quality": 75, "progressive": True}),
+    (960, "JPEG", {"quality": 85, "progressive": True}),
+    (1600, "JPEG", {"quality": 90, "progressive": True}),
+    (3264, "JPEG", {"quality": 80, "progressive": True}),
+    (320, "PNG", {"compress_level": 1}),  # 0.1 MB
+    (640, "PNG", {"compress_level": 6}),
+    (1280, "PNG", {"compress_level": 1}),  # 1.5 MB
+    (480, "WEBP", {"quality": 90, "method": 0}),  # 20 to 50 KB
+    (960, "WEBP", {"quality": 75, "method": 0}),
+    (1600, "WEBP", {"quality": 92, "method": 0}),
+    (2400, "WEBP", {"quality": 80, "method": 0}),  # 0.4 MB
 )
-_PROGRESSIVE_RUNGS = ((960, 85), (1600, 90), (3264, 80))
-_PNG_SIDES_PX = (640, 1280)
 _FULL_SIZE_PX = 1 << 30  # no decoder can shrink to as much as that
 
 
@@ -44,36 +62,34 @@ class Rung:
     data: bytes
     facts: ImageFacts
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is larger than ``LARGE_BYTES``."""
+        return self.facts.file_bytes > LARGE_BYTES
 
-def image_ladder(photographs: Sequence[bytes]) -> tuple[Rung, ...]:
-    """Return the photographs, and JPEGs, progressive JPEGs and PNGs of several sizes.
+
+def image_ladder(photographs: Sequence[bytes], progress: Progress = SILENT) -> tuple[Rung, ...]:
+    """Return the photographs, and JPEGs, progressive JPEGs, PNGs and WebPs of several sizes.
 
     Args:
         photographs: Image files, at least one.
+        progress: Told about each image that is made.
 
     Raises:
         ImageError: If one is no image.
     """
-    wanted: list[tuple[int, str, dict[str, int]]] = [
-        *((side_px, "JPEG", {"quality": quality}) for side_px, quality in _RUNGS),
-        *(
-            (side_px, "JPEG", {"quality": quality, "progressive": True})
-            for side_px, quality in _PROGRESSIVE_RUNGS
-        ),
-        *((side_px, "PNG", {}) for side_px in _PNG_SIDES_PX),
-    ]
-    files = [
-        *photographs,
-        *(
-            _encoded(photographs[i % len(photographs)], side_px, file_format, **options)
-            for i, (side_px, file_format, options) in enumerate(wanted)
-        ),
-    ]
+    originals = [decode(data, shorter_side_px=_FULL_SIZE_PX) for data in photographs]
+    progress.begin("ladder of images", len(_RUNGS))
+    files = list(photographs)
+    for i, (side_px, file_format, options) in enumerate(_RUNGS):
+        files.append(_encoded(originals[i % len(originals)], side_px, file_format, options))
+        progress.advance(f"{side_px} px {file_format}")
     return tuple(Rung(data, read_facts(data)) for data in files)
 
 
-def _encoded(data: bytes, longer_side_px: int, file_format: str, **options: int) -> bytes:
-    photograph = decode(data, shorter_side_px=_FULL_SIZE_PX)
+def _encoded(
+    photograph: Image.Image, longer_side_px: int, file_format: str, options: Mapping[str, int]
+) -> bytes:
     ratio = longer_side_px / max(photograph.size)
     size = (max(1, round(photograph.width * ratio)), max(1, round(photograph.height * ratio)))
     buffer = io.BytesIO()

@@ -1,47 +1,58 @@
 """Profile a bundle on this device, with one server: every plan is run for real and timed.
 
-It knows no emulation but the ``Pace`` that it is given, and decides nothing.
+It knows no emulation but the ``Pace`` that it is given, and decides nothing. What was measured
+before, for whichever bundle, is taken from a store; what is missing or too old is measured.
 """
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from isthmus.errors import BundleError
-from isthmus.estimation.fit import spread
 from isthmus.estimation.link import LinkEstimate
-from isthmus.loading.bundle import Bundle, Candidate, save_profile
+from isthmus.loading.bundle import Bundle, save_profile
 from isthmus.planning.columns import columns_for
-from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
-from isthmus.profiling.input_costs import Sample, decode_terms, resize_terms
-from isthmus.profiling.ladder import Rung, image_ladder
+from isthmus.planning.plan_table import PlanEntry, compile_table
+from isthmus.profiling.entries import entries_of, stage_medians
+from isthmus.profiling.input_runs import InputCosts, measure_inputs, photographs_digest
+from isthmus.profiling.measure import QUANTILES
+from isthmus.profiling.observed import RowRuns
+from isthmus.profiling.parts import PartCost, head_costs, unit_costs
+from isthmus.profiling.plans import Effort, kept_runs, run_plans
 from isthmus.profiling.probe import probe_link
+from isthmus.profiling.shelf import RUNTIME, Shelf
+from isthmus.profiling.store import ProfileStore
 from isthmus.runtime.clock import FULL_PACE, Pace
 from isthmus.runtime.heads import Heads
-from isthmus.runtime.plan_runner import Job, PlanRunner, Run, StageTimes
+from isthmus.runtime.plan_runner import PlanRunner
 from isthmus.runtime.remote import RemoteServer
 from isthmus.runtime.session import ONNXRUNTIME_VERSION
 from isthmus.runtime.transport import HttpTransport
-from isthmus.types.plan import Family, PlanRow, PlanTable
+from isthmus.types.plan import PlanRow, PlanTable
 from isthmus.types.progress import SILENT, Progress
 from isthmus.types.variant import InputPipeline
 
-__all__ = ["ROUNDS", "ProfileReport", "profile_bundle"]
+__all__ = ["Kept", "ProfileReport", "profile_bundle"]
 
-ROUNDS = 8
-"""How often each plan is run and timed; the medians count."""
+_DEFAULT_EFFORT = Effort()
 
-_LADDER_ROUNDS = 3
-_TIMEOUT_S = 60.0
-_REPLY_HEADER_BYTES = 250
-_MEASURED = ("preprocess", "head", "encode", "server_decode", "server")
-"""Stages whose time is a constant of the row; the others follow from the image and the link."""
+
+@dataclass(frozen=True)
+class Kept:
+    """What a profile may take from earlier ones.
+
+    Attributes:
+        store: Where it is kept; ``None`` for nowhere.
+        since_s: What is older is measured again, seconds since 1970.
+    """
+
+    store: ProfileStore | None = None
+    since_s: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -51,30 +62,37 @@ class ProfileReport:
     Attributes:
         table: The compiled table, already saved in the bundle.
         link: The link while profiling.
-        runs: How many plans were run.
+        runs: How many plans were run, the input pipeline's included.
+        plans: What was seen of each candidate, new or kept.
+        kept: How many of them were kept from earlier profiles.
+        heads: What loading the device's parts takes, by variant and cut id.
+        units: What loading the server's parts took there, by name; those that it tells.
+        store_failure: Why nothing could be kept or found; empty if all went well.
         elapsed_s: How long it took.
     """
 
     table: PlanTable
     link: LinkEstimate
     runs: int
+    plans: tuple[RowRuns, ...]
+    kept: int
+    heads: Mapping[tuple[str, str], PartCost]
+    units: Mapping[str, PartCost]
+    store_failure: str
     elapsed_s: float
 
-
-@dataclass(frozen=True)
-class _Observed:
-    """One run of one row."""
-
-    seconds: Mapping[str, float]
-    run: Run
-    file_bytes: int
+    @property
+    def unknown(self) -> tuple[RowRuns, ...]:
+        """The plans whose medians are not known as well as they were to be."""
+        return tuple(runs for runs in self.plans if not runs.is_known)
 
 
 def profile_bundle(
     bundle: Bundle,
     server: str,
     *,
-    rounds: int = ROUNDS,
+    effort: Effort = _DEFAULT_EFFORT,
+    kept: Kept = Kept(),
     threads: int = 1,
     pace: Pace = FULL_PACE,
     notes: Mapping[str, Any] | None = None,
@@ -83,12 +101,14 @@ def profile_bundle(
     """Measure every candidate of a bundle here and on the server, and give the bundle its table.
 
     Heads run here and tails there as they will be run: one request after the other, through the
-    same code. The old table stays in force until the new one is complete.
+    same code. The old table stays in force until the new one is complete. Every block of runs
+    is kept as soon as it is there, so an interrupted profile is gone on with by the next one.
 
     Args:
         bundle: What to measure.
         server: Address of the server, e.g. ``http://edge:8000``.
-        rounds: How often each plan is run and timed.
+        effort: How well plans are measured, and for how long.
+        kept: What may be taken from earlier profiles.
         threads: Threads of one inference here.
         pace: How fast this device works; for the lab's emulated devices.
         notes: JSON values to keep with the profile.
@@ -97,248 +117,156 @@ def profile_bundle(
     Raises:
         RemoteError: If the server fails, or has other networks than the bundle.
         BundleError: If the bundle has no photographs to measure with.
-        ValueError: If ``rounds`` is not positive, or the server's address is malformed.
+        ValueError: If the server's address is malformed.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
     begun_at_s = time.perf_counter()
     if not bundle.calibration:
         raise BundleError(f"{bundle.path} has no calibration photographs: build it again")
     transport = HttpTransport(server)
     heads = Heads(bundle.head_path, threads=threads)
-    runner = PlanRunner(bundle.variants, heads, transport)
     try:
         remote = RemoteServer(transport)
         metadata = remote.metadata()
         _register(bundle, remote, progress)
-        photographs = bundle.photographs()
-        probe = next(c.row for c in bundle.candidates if c.row.family == "file")
-        link = probe_link(runner, probe, photographs)
-        measuring = _Measuring(runner, pace, photographs, rounds, progress)
-        inputs = measuring.input_costs(bundle)
-        entries: list[PlanEntry] = []
+        shelf = Shelf(
+            kept.store,
+            device=platform.node(),
+            server=f"{metadata.get('name', '')} {metadata.get('version', '')} at {server}",
+            threads=threads,
+            pace=pace.factor,
+            since_s=kept.since_s,
+        )
+        runner = PlanRunner(bundle.variants, heads, transport)
+        profiling = _Profiling(bundle, runner, remote, shelf, effort, pace, progress)
+        link = probe_link(runner, next(iter(profiling.doors.values())), profiling.photographs)
+        inputs = profiling.inputs()
         for name in bundle.variants:
-            candidates = [c for c in bundle.candidates if c.row.variant == name]
-            entries += measuring.entries(candidates, inputs)
+            profiling.network(name, inputs)
             heads.close()
     finally:
         heads.close()
         transport.close()
-    table = compile_table(entries, columns_for(inputs.device_decode))
-    elapsed_s = time.perf_counter() - begun_at_s
-    record = _record(server, metadata, threads, rounds, link, elapsed_s)
-    save_profile(bundle.path, table, {**record, **(notes or {})})
-    return ProfileReport(table, link, measuring.runs, elapsed_s)
+    table = compile_table(profiling.entries, columns_for(inputs.device_decode))
+    report = ProfileReport(
+        table=table,
+        link=link,
+        runs=profiling.runs,
+        plans=tuple(profiling.plans),
+        kept=profiling.kept,
+        heads=profiling.heads,
+        units=profiling.units,
+        store_failure=shelf.failure,
+        elapsed_s=time.perf_counter() - begun_at_s,
+    )
+    record = {
+        "server": server,
+        "server_name": metadata.get("name", ""),
+        "server_version": metadata.get("version", ""),
+        "device": platform.node(),
+        "device_threads": threads,
+        "onnxruntime": ONNXRUNTIME_VERSION,
+        "runtime": RUNTIME,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "effort": asdict(effort),
+        **_record(report),
+        **(notes or {}),
+    }
+    save_profile(bundle.path, table, record)
+    return report
 
 
-@dataclass(frozen=True)
-class _InputCosts:
-    """Terms of the input pipeline, by shorter side or by pipeline."""
-
-    device_decode: Mapping[int, Mapping[str, float]]
-    device_resize: Mapping[InputPipeline, Mapping[str, float]]
-    server: Mapping[InputPipeline, Mapping[str, float]]
-    header_s: float
-
-
-class _Measuring:
-    """Runs plans and keeps what they cost."""
+class _Profiling:
+    """One profile while it is made."""
 
     def __init__(
         self,
+        bundle: Bundle,
         runner: PlanRunner,
+        remote: RemoteServer,
+        shelf: Shelf,
+        effort: Effort,
         pace: Pace,
-        photographs: Sequence[bytes],
-        rounds: int,
         progress: Progress,
     ) -> None:
-        self._runner = runner
-        self._pace = pace
-        self._photographs = photographs
-        self._rounds = rounds
-        self._progress = progress
+        self.photographs = bundle.photographs()
+        self.doors: dict[InputPipeline, PlanRow] = {}
+        for candidate in bundle.candidates:
+            pipeline = bundle.variants[candidate.row.variant].pipeline
+            if candidate.row.family == "file" and pipeline is not None:
+                self.doors.setdefault(pipeline, candidate.row)
+        self.entries: list[PlanEntry] = []
+        self.plans: list[RowRuns] = []
+        self.heads: dict[tuple[str, str], PartCost] = {}
+        self.units: dict[str, PartCost] = {}
         self.runs = 0
+        self.kept = 0
+        self._bundle = bundle
+        self._runner = runner
+        self._remote = remote
+        self._shelf = shelf
+        self._effort = effort
+        self._left_s = effort.budget_s
+        self._left = len(bundle.variants)
+        self._pace = pace
+        self._progress = progress
+        self._digest = photographs_digest(self.photographs)
 
-    def input_costs(self, bundle: Bundle) -> _InputCosts:
-        """Measure decoding and resizing on both sides, over a ladder of images."""
-        ladder = image_ladder(self._photographs)
-        users = {v.pipeline: name for name, v in bundle.variants.items() if v.pipeline}
-        self._progress.begin("input pipeline", len(users) * len(ladder))
-        decode: dict[int, list[Sample]] = {}
-        resize: dict[InputPipeline, list[Sample]] = {}
-        server: dict[InputPipeline, list[Sample]] = {}
-        header_s: list[float] = []
-        for pipeline, variant in users.items():
-            row = next(
-                c.row
-                for c in bundle.candidates
-                if (c.row.variant, c.row.family) == (variant, "file")
-            )
-            for rung in ladder:
-                for _ in range(_LADDER_ROUNDS):
-                    times = StageTimes(self._pace)
-                    job = Job(rung.data, times)
-                    _ = job.facts
-                    header_s.append(times.seconds["decode"])
-                    job.pixels(pipeline)
-                    side_px = pipeline.resize_shorter_side_px
-                    decode.setdefault(side_px, []).append(_sample(rung, times, "decode"))
-                    resize.setdefault(pipeline, []).append(_sample(rung, times, "preprocess"))
-                    self._run(row, job.again(times))
-                    server.setdefault(pipeline, []).append(_sample(rung, times, "server_decode"))
-                self._progress.advance(f"{variant}: {rung.facts.width}x{rung.facts.height}")
-        return _InputCosts(
-            device_decode=decode_terms("device", decode),
-            device_resize={
-                p: resize_terms("device", p.resize_shorter_side_px, s) for p, s in resize.items()
-            },
-            server={
-                p: decode_terms("server", {p.resize_shorter_side_px: s})[p.resize_shorter_side_px]
-                for p, s in server.items()
-            },
-            header_s=float(np.median(header_s)),
+    def inputs(self) -> InputCosts:
+        """Measure the input pipelines."""
+        found = measure_inputs(
+            self._runner, self.doors, self.photographs, self._pace, self._shelf, self._progress
         )
+        self.runs += found.runs
+        return found
 
-    def entries(self, candidates: Sequence[Candidate], inputs: _InputCosts) -> list[PlanEntry]:
-        """Run the candidates of one network, and compile what each costs.
-
-        A few runs of one plan follow one another, as they do in use, and the first does not count:
-        plans taking turns throw each other's weights out of the processor's caches, which made
-        heads look up to twice as slow. Two passes, so that one slow moment spoils no plan.
-        """
-        self._runner.heads.load(c.row for c in candidates)
-        observed: list[list[_Observed]] = [[] for _ in candidates]
-        jobs = [Job(data, StageTimes()) for data in self._photographs]
-        passes = [count for count in (-(-self._rounds // 2), self._rounds // 2) if count]
-        self._progress.begin(candidates[0].row.variant, len(passes) * len(candidates))
-        for count in passes:
-            for candidate, found in zip(candidates, observed, strict=True):
-                for turn in range(-1, count):
-                    job = jobs[turn % len(jobs)]
-                    times = StageTimes(self._pace)
-                    run = self._run(candidate.row, self._prepared(job, candidate, times))
-                    if turn >= 0:
-                        found.append(_Observed(times.seconds, run, job.facts.file_bytes))
-                self._progress.advance(candidate.row.label)
-        constants = _constants(candidates, observed)
-        return [
-            self._entry(candidate, found, constant, inputs)
-            for candidate, found, constant in zip(candidates, observed, constants, strict=True)
-        ]
-
-    def _prepared(self, job: Job, candidate: Candidate, times: StageTimes) -> Job:
-        """Return the job with its pixels made, so that a run costs only what is its own."""
-        pipeline = self._runner.variants[candidate.row.variant].pipeline
-        if pipeline is not None:
-            job.pixels(pipeline)
-        return job.again(times)
-
-    def _run(self, row: PlanRow, job: Job) -> Run:
-        self.runs += 1
-        return self._runner.run(row, job, timeout_s=_TIMEOUT_S)
-
-    def _entry(
-        self,
-        candidate: Candidate,
-        observed: Sequence[_Observed],
-        constant: Mapping[str, float],
-        inputs: _InputCosts,
-    ) -> PlanEntry:
-        row = candidate.row
-        variant = self._runner.variants[row.variant]
-        pipeline = variant.pipeline
-        assert pipeline is not None  # a bundle's networks take photographs
-        terms = {
-            **_device_terms(row.family, constant, pipeline, inputs),
-            **_server_terms(row.family, constant, pipeline, inputs),
-        }
-        own_bytes = [
-            o.run.sent_bytes - (o.file_bytes if row.family == "file" else 0) for o in observed
-        ]
-        received = [o.run.received_bytes + _REPLY_HEADER_BYTES for o in observed]
-        terms |= link_terms(
-            row.family,
-            sent_bytes=float(np.mean(own_bytes)),
-            received_bytes=float(np.mean(received)),
+    def network(self, name: str, inputs: InputCosts) -> None:
+        """Measure the candidates of one network."""
+        variant = self._bundle.variants[name]
+        candidates = [c for c in self._bundle.candidates if c.row.variant == name]
+        rows = [candidate.row for candidate in candidates]
+        found = kept_runs(variant, rows, self._digest, self._shelf)
+        precision = self._effort.precision_ratio
+        due = [row for row in rows if row not in found or not found[row].satisfies(precision)]
+        loaded = head_costs(
+            variant,
+            [row.cut_id for row in rows if row.family in ("local", "split")],
+            [row.cut_id for row in due if row.family in ("local", "split")],
+            self._runner.heads,
+            self._pace,
+            self._shelf,
+            self._progress,
         )
-        published = variant.accuracy.ratio if variant.accuracy else 0.0
-        steady = [
-            stage for stage in _MEASURED if not (row.family == "file" and stage == "server_decode")
-        ]
-        return PlanEntry(
-            row=row,
-            terms=terms,
-            residual_s=spread([sum(o.seconds.get(s, 0.0) for s in steady) for o in observed]),
-            sent_bytes=float(np.mean(own_bytes)),
-            sent_bytes_sd=float(np.std(own_bytes)),
-            accuracy=published * candidate.agreement,
-            agreement=candidate.agreement,
+        self.heads |= {(name, cut_id): cost for cut_id, cost in loaded.items()}
+        begun = {row: runs for row, runs in found.items() if row in due}
+        found |= self._run(due, begun)
+        self.kept += len(rows) - len(due)
+        units = [row.unit for row in rows if row.unit]
+        self.units |= unit_costs(variant, units, self._remote, self._shelf)
+        runs = [found[row] for row in rows]
+        self.plans += runs
+        self.entries += entries_of(variant, candidates, runs, inputs)
+
+    def _run(
+        self, rows: Sequence[PlanRow], begun: Mapping[PlanRow, RowRuns]
+    ) -> dict[PlanRow, RowRuns]:
+        """Run rows within this network's share of what is left of the budget."""
+        begun_at_s = time.perf_counter()
+        found = run_plans(
+            self._runner,
+            rows,
+            self.photographs,
+            digest=self._digest,
+            begun=begun,
+            effort=replace(self._effort, budget_s=max(0.0, self._left_s) / self._left),
+            pace=self._pace,
+            shelf=self._shelf,
+            progress=self._progress,
         )
-
-
-def _constants(
-    candidates: Sequence[Candidate], observed: Sequence[Sequence[_Observed]]
-) -> list[dict[str, float]]:
-    """Return the median of every measured stage, by candidate.
-
-    Rows that do the same in a stage share their measurements of it: a head and a tail do not
-    depend on the codec between them, nor normalising on the cut behind it.
-    """
-    shared: dict[tuple[str, ...], list[float]] = {}
-    for candidate, found in zip(candidates, observed, strict=True):
-        for stage in _MEASURED:
-            values = [o.seconds.get(stage, 0.0) for o in found]
-            shared.setdefault(_sharing(candidate.row, stage), []).extend(values)
-    return [
-        {stage: float(np.median(shared[_sharing(candidate.row, stage)])) for stage in _MEASURED}
-        for candidate in candidates
-    ]
-
-
-def _sharing(row: PlanRow, stage: str) -> tuple[str, ...]:
-    """Return what rows have in common that do the same in a stage."""
-    if stage == "preprocess" and row.family in ("local", "split"):
-        return (stage,)
-    if stage in ("head", "server") and row.family == "split":
-        return (stage, row.cut_id)
-    return (stage, row.family, row.cut_id, row.codec)
-
-
-def _device_terms(
-    family: Family,
-    constant: Mapping[str, float],
-    pipeline: InputPipeline,
-    inputs: _InputCosts,
-) -> dict[str, Mapping[str, float]]:
-    if family == "file":
-        return {"decode": {"device": inputs.header_s}, "encode": {"device": constant["encode"]}}
-    resize = dict(inputs.device_resize[pipeline])
-    resize["device"] += constant["preprocess"]
-    terms: dict[str, Mapping[str, float]] = {
-        "decode": inputs.device_decode[pipeline.resize_shorter_side_px],
-        "preprocess": resize,
-        "head": {"device": constant["head"]},
-    }
-    if family != "local":
-        terms["encode"] = {"device": constant["encode"]}
-    return terms
-
-
-def _server_terms(
-    family: Family,
-    constant: Mapping[str, float],
-    pipeline: InputPipeline,
-    inputs: _InputCosts,
-) -> dict[str, Mapping[str, float]]:
-    if family == "local":
-        return {}
-    decode = inputs.server[pipeline] if family == "file" else {"server": constant["server_decode"]}
-    return {"server_decode": decode, "server": {"server": constant["server"]}}
-
-
-def _sample(rung: Rung, times: StageTimes, stage: str) -> Sample:
-    # A server that reports no times counts as link: what it does is then free.
-    return Sample(rung.facts, max(times.seconds.get(stage, 0.0), 1e-9))
+        self.runs += sum(sum(map(len, runs.blocks)) for runs in found.values())
+        self.runs -= sum(sum(map(len, runs.blocks)) for runs in begun.values())
+        self._left_s -= time.perf_counter() - begun_at_s
+        self._left -= 1
+        return found
 
 
 def _register(bundle: Bundle, remote: RemoteServer, progress: Progress) -> None:
@@ -350,24 +278,45 @@ def _register(bundle: Bundle, remote: RemoteServer, progress: Progress) -> None:
         progress.advance(row.unit)
 
 
-def _record(
-    server: str,
-    metadata: Mapping[str, Any],
-    threads: int,
-    rounds: int,
-    link: LinkEstimate,
-    elapsed_s: float,
-) -> dict[str, Any]:
-    """Say how the table was measured."""
+def _record(report: ProfileReport) -> dict[str, Any]:
+    """Say what was seen, for people and for completing the candidates."""
+    medians: dict[PlanRow, dict[str, float]] = {}
+    for variant in {runs.row.variant for runs in report.plans}:
+        plans = [runs for runs in report.plans if runs.row.variant == variant]
+        medians |= dict(zip((p.row for p in plans), stage_medians(plans), strict=True))
     return {
-        "server": server,
-        "server_name": metadata.get("name", ""),
-        "server_version": metadata.get("version", ""),
-        "device": platform.node(),
-        "device_threads": threads,
-        "onnxruntime": ONNXRUNTIME_VERSION,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "rounds": rounds,
-        "elapsed_s": round(elapsed_s, 3),
-        "link": asdict(link.link),
+        "runs": report.runs,
+        "kept": report.kept,
+        "elapsed_s": round(report.elapsed_s, 3),
+        "link": asdict(report.link.link),
+        "plans": [
+            {
+                "variant": runs.row.variant,
+                "family": runs.row.family,
+                "cut_id": runs.row.cut_id,
+                "codec": runs.row.codec,
+                "stages_s": medians[runs.row],
+                **_statistics(runs),
+            }
+            for runs in report.plans
+        ],
+        "heads": [
+            {"variant": variant, "cut_id": cut_id, **asdict(cost)}
+            for (variant, cut_id), cost in report.heads.items()
+        ],
+        "units": {unit: asdict(cost) for unit, cost in report.units.items()},
+    }
+
+
+def _statistics(runs: RowRuns) -> dict[str, Any]:
+    m = runs.measurement
+    return {
+        "count": m.count,
+        "warm_ups": m.warm_ups,
+        "median_s": m.median_s,
+        "mean_s": m.mean_s,
+        "sd_s": m.sd_s,
+        "quantiles_s": {str(q): x for q, x in zip(QUANTILES, m.quantiles_s, strict=True)},
+        "half_width_ratio": m.half_width_ratio if math.isfinite(m.half_width_ratio) else None,
+        "is_known": runs.is_known,
     }

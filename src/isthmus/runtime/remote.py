@@ -60,6 +60,20 @@ class RemoteServer:
         if reply.get("model") != row.unit:
             raise BadReplyError(f"the server calls the tail {reply.get('model')!r}, not {row.unit}")
 
+    def unit_cost(self, unit: str) -> tuple[float, int]:
+        """Return the seconds that loading a unit took and the memory that it keeps, in bytes.
+
+        Raises:
+            RemoteError: If the server does not say.
+        """
+        path = f"v2/isthmus/models/{quote(unit, safe='')}/measure"
+        wanted = {"repetitions": 1, "budget_s": 1.0}
+        reply = self._ask("POST", path, wanted, timeout_s=_LOAD_TIMEOUT_S)
+        load_s, size_bytes = reply.get("load_s"), reply.get("resident_bytes")
+        if not (isinstance(load_s, int | float) and isinstance(size_bytes, int)):
+            raise BadReplyError(f"{path}: the reply has no load_s or resident_bytes")
+        return float(load_s), size_bytes
+
     def _ask(
         self,
         method: str,
