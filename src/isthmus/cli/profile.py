@@ -35,7 +35,7 @@ def command(
             help="Run each plan until half the 95 % confidence interval of its median is this "
             "share of it."
         ),
-    ] = "3%",
+    ] = "5%",
     budget: Annotated[
         str, typer.Option(help="Run no plan again after this time that was run at all.")
     ] = "60s",

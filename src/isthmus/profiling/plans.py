@@ -34,7 +34,7 @@ class Effort:
         pause_s: Seconds of idleness before each run: the cadence that is measured.
     """
 
-    precision_ratio: float = 0.03
+    precision_ratio: float = 0.05
     budget_s: float = 60.0
     pause_s: float = 0.0
 
