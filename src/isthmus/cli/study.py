@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from isthmus.cli import study_qdmp
+from isthmus.cli import study_qdmp, study_recovery
 
 __all__ = ["command"]
 
 command = typer.Typer(help="Run an experiment that compares methods.", no_args_is_help=True)
 command.command("qdmp")(study_qdmp.command)
+command.command("recovery")(study_recovery.command)
 
 
 @command.callback()

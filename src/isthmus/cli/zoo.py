@@ -15,7 +15,7 @@ import typer
 from isthmus.cli.output import console, write_json
 from isthmus.errors import RepositoryError
 
-__all__ = ["command"]
+__all__ = ["command", "zoo_package"]
 
 command = typer.Typer(
     help="List the trained networks of isthmus-zoo, or write them into a folder.",
@@ -36,7 +36,7 @@ def list_networks(
     """
     from isthmus.loading.onnx_file import load_variant
 
-    zoo = _zoo()
+    zoo = zoo_package()
     records = []
     for name in zoo.model_names():
         path = zoo.model_path(name)
@@ -85,7 +85,7 @@ def export(
     """
     from isthmus.loading.onnx_file import load_variant
 
-    zoo = _zoo()
+    zoo = zoo_package()
     known = zoo.model_names()
     for name in names or ():
         if name not in known:
@@ -103,7 +103,12 @@ def export(
     out.print(f"next: isthmus serve {directory}, and isthmus build {directory} -o app.isthmus")
 
 
-def _zoo() -> ModuleType:
+def zoo_package() -> ModuleType:
+    """Return the zoo.
+
+    Raises:
+        RepositoryError: If it is not installed.
+    """
     try:
         import isthmus_zoo
     except ModuleNotFoundError as error:

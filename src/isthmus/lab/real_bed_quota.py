@@ -107,6 +107,17 @@ class CpuQuota:
         except OSError as error:
             raise LabError(f"the kernel refuses a CPU quota of {ratio:g}: {error}") from error
 
+    def add(self, process: int) -> None:
+        """Let a running process have no more than the share; leaving the context ends it.
+
+        Raises:
+            LabError: If there is no such process.
+        """
+        try:
+            (self.path / "cgroup.procs").write_text(str(process))
+        except OSError as error:
+            raise LabError(f"process {process} cannot be limited: {error}") from error
+
     def close(self) -> None:
         """End what runs in the cgroup, and remove it. Closing again does nothing."""
         ticks, self._ticks = self._ticks, None

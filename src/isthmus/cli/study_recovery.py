@@ -1,0 +1,75 @@
+"""``isthmus study recovery``: predictions after something became slower. It parses and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from isthmus.cli.output import console, write_json
+from isthmus.cli.progress import progress_bars
+from isthmus.cli.zoo import zoo_package
+
+__all__ = ["command"]
+
+_VARIANT = "efficientnet-lite0"
+
+
+def command(
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it (.svg, .png).")
+    ] = None,
+    json_target: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
+    ] = None,
+) -> None:
+    """Make device, server and link three times slower, and watch predictions follow.
+
+    Real requests to a real server. The device's slowness and the link are
+    emulated; the server gets a third of a processor from the kernel, which
+    needs root. Takes about two minutes.
+
+    Example: isthmus study recovery --figure recovery.svg
+    """
+    from isthmus.lab.studies.recovery import draw, study_recovery
+
+    zoo = zoo_package()
+    folder = zoo.model_path(_VARIANT).parent
+    with progress_bars() as bars:
+        study = study_recovery(
+            folder,
+            _VARIANT,
+            photographs=zoo.photograph_paths(use="request"),
+            calibration=zoo.photograph_paths(use="calibration"),
+            progress=bars,
+        )
+    record = study.record()
+    write_json(record, json_target)
+    if figure is not None:
+        draw(study, figure)
+    if json_target == "-":
+        return
+    out = console()
+    table = Table(title="Prediction error (median)", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("what became slower")
+    headings = {
+        "before": "before",
+        "first_slowed": "first request",
+        "after_ten": "after ten",
+        "first_back": "first one back",
+        "after_ten_back": "after ten",
+    }
+    for heading in ("latency", *headings.values()):
+        table.add_column(heading, justify="right")
+    for term, found in record["terms"].items():
+        errors = found["error_ratio"]
+        table.add_row(
+            term, f"x{found['latency_ratio']:.2f}", *(f"{errors[key]:.1%}" for key in headings)
+        )
+    out.print(table)
+    for term, why in record["left_out"].items():
+        out.print(f"[yellow]left out:[/yellow] {term}: {why}", soft_wrap=True)
