@@ -42,8 +42,9 @@ def built(models, photographs, tmp_path_factory):
     """A bundle with brackets in its path, and what was said while it was built."""
     path = tmp_path_factory.mktemp("bundles") / "app [v1].isthmus"
     result = run(
-        build, models, "-o", path, "--photographs", photographs, "--calibration", photographs
-    )
+        build, models, "-o", path, "--photographs", photographs, "--calibration", photographs,
+        "--agreement-images", 20, "--tolerance", "20%",
+    )  # fmt: skip
     return path, result
 
 
@@ -74,19 +75,60 @@ def test_build_says_what_it_left_out_and_why(small_network, photographs, tmp_pat
     model.write_bytes(small_network(outlier=1e5).SerializeToString())
     result = run(
         build, model, "-o", tmp_path / "app", "--photographs", photographs,
-        "--calibration", photographs, "--json", "-",
+        "--calibration", photographs, "--json", "-", "--agreement-images", 20,
     )  # fmt: skip
     content = json.loads(result.stdout)
-    assert content["photographs"] == 4
+    assert (content["agreement_images"], content["tolerance"]) == (20, 0.005)
     assert "net split x raw" in content["plans"]
-    assert content["left_out"]["net split x u8+zstd"] < 1
-    assert "left out: net split x u8+zstd (keeps " in result.stderr
+    count = content["left_out"]["net split x u8"]
+    assert count["low"] <= count["agreement"] < count["high"]
+    assert count["images"] == 20
+    assert "left out: net split x u8 (changes " in result.stderr
+
+
+def test_what_was_counted_once_need_not_be_counted_again(models, photographs, tmp_path):
+    counts = tmp_path / "counts.json"
+    options = [
+        "--photographs", photographs, "--calibration", photographs, "--agreement-images", 20,
+        "--tolerance", "20%", "--agreement", counts,
+    ]  # fmt: skip
+    run(build, models, "-o", tmp_path / "app", *options)
+    entries = json.loads(counts.read_text())["counts"]
+    assert {entry["images"] for entry in entries} == {20}
+    first = counts.read_bytes()
+    # A count that never was tells that the second build has not counted again.
+    for entry in entries:
+        entry["agreed"] = 7
+    counts.write_text(json.dumps({"schema": 1, "counts": entries}))
+    run(build, models, "-o", tmp_path / "app", *options)
+    again = [c for c in open_bundle(tmp_path / "app").candidates if not c.row.is_lossless]
+    assert not again  # 13 of 20 are beyond 20 %
+    assert counts.read_bytes() != first
+
+
+def test_build_refuses_counts_that_are_none(models, photographs, tmp_path):
+    (tmp_path / "counts.json").write_text("[]")
+    with pytest.raises(BundleError, match="holds no counts of agreement"):
+        run(
+            build, models, "-o", tmp_path / "app", "--photographs", photographs,
+            "--agreement", tmp_path / "counts.json",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["-1%", "lots", "200%"])
+def test_build_refuses_a_tolerance_that_is_no_share(models, photographs, tmp_path, text):
+    result = run(
+        build, models, "-o", tmp_path / "app", "--photographs", photographs,
+        f"--tolerance={text}",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "no share" in result.stderr
 
 
 def test_build_without_cuts(models, photographs, tmp_path):
     run(
         build, models, "-o", tmp_path / "app", "--photographs", photographs,
-        "--calibration", photographs, "--cuts", 0,
+        "--calibration", photographs, "--cuts", 0, "--agreement-images", 5,
     )  # fmt: skip
     rows = [candidate.row for candidate in open_bundle(tmp_path / "app").candidates]
     assert all(row.family != "split" for row in rows)

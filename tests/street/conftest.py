@@ -9,6 +9,8 @@ import pytest
 
 import isthmus_zoo
 from isthmus.building.build import build_bundle
+from isthmus.building.ledger import Ledger
+from isthmus.building.selection import Tolerance
 from isthmus.lab.server_process import ServerProcess
 from isthmus.loading.bundle import Bundle, open_bundle
 from isthmus.profiling.plans import Effort
@@ -35,6 +37,7 @@ def bundle(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> B
         photographs=isthmus_zoo.photograph_paths(),
         calibration=isthmus_zoo.photograph_paths("calibration"),
         cuts_per_variant=4,
+        tolerance=Tolerance(ledger=Ledger(known=isthmus_zoo.agreement_path())),
     )
     profile_bundle(open_bundle(path), server.url, effort=Effort(budget_s=0))
     return open_bundle(path)

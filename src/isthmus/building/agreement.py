@@ -1,137 +1,193 @@
-"""LossyChecker: does a lossy plan give the unsplit network's answer on these photographs?
+"""AgreementCounter: how often lossy plans give the unsplit network's answer, counted on images.
 
-It measures no time. The plans are carried out without any server: encode, decode, run.
+It measures no time, makes no images (``crops`` does) and decides nothing: what is too little
+agreement is ``selection``'s. The plans are carried out without any server: encode, decode, run.
+An image counts against a plan wherever the first answer differs, also where both are wrong.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
-from isthmus.errors import CodecError, ImageError, ModelError
-from isthmus.loading.bundle import Candidate
-from isthmus.loading.split import Split
+from isthmus.building.crops import Crops
+from isthmus.errors import CodecError, ModelError
+from isthmus.loading.split import Split, exposed_model
 from isthmus.runtime import codecs, image
 from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.session import Session
+from isthmus.types.graph import ModelGraph
 from isthmus.types.plan import PlanRow
-from isthmus.types.progress import Progress
-from isthmus.types.variant import Variant
+from isthmus.types.progress import SILENT, Progress
+from isthmus.types.proportion import Proportion
+from isthmus.types.variant import InputPipeline, Variant
 
-__all__ = ["LossyChecker"]
+__all__ = ["AgreementCounter", "Loss"]
+
+_BLOCK = 50  # images after which plans that have failed are given up
 
 
-class LossyChecker:
-    """Runs the lossy plans of one variant beside the whole network."""
+@dataclass(frozen=True)
+class Loss:
+    """What happens to what crosses: plans that lose the same give the same answers.
 
-    def __init__(self, variant: Variant, path: Path, splits: Sequence[Split]) -> None:
-        """Remember the parts; nothing is loaded yet.
+    Attributes:
+        codec: Without ``+zstd``, which loses nothing.
+        cut_id: Where the network is cut; empty where the image is encoded.
+        tensors: The frontier tensors; empty where the image is encoded.
+    """
+
+    codec: str
+    cut_id: str = ""
+    tensors: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(row: PlanRow) -> Loss:
+        """Return what a lossy plan loses."""
+        tensors = row.tensors if row.family == "split" else ()
+        return Loss(row.codec.removesuffix("+zstd"), row.cut_id, tensors)
+
+
+class AgreementCounter:
+    """Runs lossy plans of one network beside the whole of it; a context manager.
+
+    The network runs once for each image with the frontier tensors of all cuts as outputs; behind
+    it, each loss costs its tail only.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        model: onnx.ModelProto,
+        graph: ModelGraph,
+        splits: Sequence[Split],
+        *,
+        workers: int | None = None,
+    ) -> None:
+        """Load the network and nothing else; tails are loaded when they are asked for.
 
         Args:
-            variant: The network.
-            path: Its ONNX file.
+            variant: The network; it must have an input pipeline.
+            model: Its file, read.
+            graph: The same as a graph.
             splits: Its heads and tails.
+            workers: Images at a time; by default as many as there are cores.
+
+        Raises:
+            ModelError: If it has no pipeline, or cannot be loaded.
         """
         if variant.pipeline is None:
             raise ModelError(f"{variant.name} has no input pipeline")
-        self._pipeline = variant.pipeline
-        self._path = path
+        self.name = variant.name
+        self.graph_sha256 = graph.sha256
+        self._pipeline: InputPipeline = variant.pipeline
+        self._outputs = graph.outputs
         self._splits = {split.cut.id: split for split in splits}
+        tensors = {name for split in splits for name in split.cut.tensors}
+        self._whole = Session(exposed_model(model, graph, tensors).SerializeToString())
+        self._tails: dict[str, Session] = {}
+        self._workers = workers or os.cpu_count() or 1
 
-    def check(
-        self, rows: Iterable[PlanRow], photographs: Sequence[Path], progress: Progress
-    ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-        """Return the candidates kept and those left out.
+    def __enter__(self) -> AgreementCounter:
+        """Return the counter itself."""
+        return self
 
-        Lossless rows are kept. A lossy row is kept if there are photographs and the top-1 of each
-        of its outputs is the whole network's on all of them. One that cannot be encoded (a codec
-        for floats, values that are not finite) has not agreed.
+    def __exit__(self, *error: object) -> None:
+        """Give the memory back."""
+        for session in (self._whole, *self._tails.values()):
+            session.close()
+
+    def tensors(self, crops: Crops, k: int) -> dict[str, np.ndarray]:
+        """Return the frontier tensors of all cuts, and the outputs, for image ``k``, by name."""
+        return self._run(image.fit(crops.image(k), self._pipeline))
+
+    def count(
+        self,
+        losses: Iterable[Loss],
+        crops: Crops,
+        *,
+        images: int,
+        may_differ: int | None = None,
+        progress: Progress = SILENT,
+    ) -> dict[Loss, Proportion]:
+        """Return on how many images each loss keeps the first answer of every output.
+
+        What cannot be encoded (values that are not finite, or too large) has not agreed.
 
         Args:
-            rows: The plans, in the order to be kept.
-            photographs: Image files.
-            progress: Told about each photograph.
+            losses: What to try.
+            crops: The images; numbers 0 to ``images - 1`` are used.
+            images: How many.
+            may_differ: A loss is given up soon after more images than that differ: its count is
+                then of fewer images. ``None`` counts all to the end.
+            progress: Told about every block of images.
 
         Raises:
             ImageError: If a photograph cannot be decoded.
         """
-        rows = tuple(rows)
-        lossy = [row for row in rows if not row.is_lossless]
-        agreed = dict.fromkeys(lossy, 0)
-        with Session(self._path) as whole:
-            tails = {
-                cut: Session(part.tail.SerializeToString()) for cut, part in self._parts(lossy)
-            }
-            heads = {
-                cut: Session(part.head.SerializeToString())
-                for cut, part in self._parts(lossy)
-                if part.head is not None
-            }
-            for photograph in photographs:
-                for row, same in self._compare(photograph, lossy, whole, heads, tails):
-                    agreed[row] += same
-                progress.advance(photograph.stem)
-            for session in (*heads.values(), *tails.values()):
-                session.close()
-        count = len(photographs)
-        candidates = [
-            Candidate(row)
-            if row.is_lossless
-            else Candidate(row, agreed[row] / count if count else 0.0, count)
-            for row in rows
-        ]
-        kept = tuple(c for c in candidates if c.agreement == 1.0)
-        return kept, tuple(c for c in candidates if c.agreement < 1.0)
+        agreed = dict.fromkeys(losses, 0)
+        tried = dict.fromkeys(agreed, 0)
+        going = tuple(agreed)
+        for loss in going:
+            if loss.cut_id not in self._tails and loss.cut_id:
+                tail = self._splits[loss.cut_id].tail
+                self._tails[loss.cut_id] = Session(tail.SerializeToString())
+        blocks = range(0, images, _BLOCK)
+        progress.begin(f"{self.name}: agreement", len(blocks))
+        with ThreadPoolExecutor(self._workers) as pool:
+            try:
+                for first in blocks:
+                    numbers = range(first, min(first + _BLOCK, images)) if going else ()
+                    run = [pool.submit(self._compare, going, crops, k) for k in numbers]
+                    for same in (future.result() for future in run):
+                        for loss in going:
+                            agreed[loss] += same[loss]
+                            tried[loss] += 1
+                    if may_differ is not None:
+                        going = tuple(k for k in going if tried[k] - agreed[k] <= may_differ)
+                    progress.advance(f"{len(going)} of {len(agreed)} codecs go on")
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return {loss: Proportion(agreed[loss], tried[loss]) for loss in agreed}
 
-    def _parts(self, rows: Iterable[PlanRow]) -> list[tuple[str, Split]]:
-        cuts = dict.fromkeys(row.cut_id for row in rows if row.family == "split")
-        return [(cut, self._splits[cut]) for cut in cuts]
+    def _compare(self, losses: Sequence[Loss], crops: Crops, k: int) -> dict[Loss, bool]:
+        pixels = image.fit(crops.image(k), self._pipeline)
+        found = self._run(pixels)
+        expected = {name: int(np.argmax(found[name])) for name in self._outputs}
+        same = {}
+        for loss in losses:
+            try:
+                outputs = self._through(loss, pixels, found)
+            except CodecError:
+                same[loss] = False
+                continue
+            same[loss] = all(
+                int(np.argmax(outputs[name])) == first
+                for name, first in expected.items()
+                if name in outputs
+            )
+        return same
 
-    def _compare(
-        self,
-        photograph: Path,
-        rows: Sequence[PlanRow],
-        whole: Session,
-        heads: Mapping[str, Session],
-        tails: Mapping[str, Session],
-    ) -> Iterable[tuple[PlanRow, bool]]:
-        """Yield for every row whether its top-1 is the whole network's."""
-        pixels = self._pixels(photograph)
-        feeds = {whole.inputs[0].name: self._tensor(pixels)}
-        expected = whole.run(feeds)
-        crossing = {cut: head.run(feeds) for cut, head in heads.items()}
-        for row in rows:
-            if row.family == "split":
-                sent = crossing[row.cut_id]
-                try:
-                    arrived = {name: _through(sent[name], row.codec) for name in row.tensors}
-                except CodecError:
-                    yield row, False
-                    continue
-                outputs = tails[row.cut_id].run(arrived)
-            else:
-                made = IMAGE_CODECS[row.codec].encode(pixels)
-                again = image.decode_cropped(made, self._pipeline)
-                outputs = whole.run({whole.inputs[0].name: self._tensor(again)})
-            yield row, _same_top1(outputs, expected)
+    def _through(
+        self, loss: Loss, pixels: np.ndarray, found: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        """Return the network's outputs behind what was lost."""
+        if not loss.cut_id:
+            made = IMAGE_CODECS[loss.codec].encode(pixels)
+            return self._run(image.decode_cropped(made, self._pipeline))
+        codec = codecs.CODECS[loss.codec]
+        arrived = {
+            name: codecs.decode(codec.encode(found[name]), limit_bytes=found[name].nbytes)
+            for name in loss.tensors
+        }
+        return self._tails[loss.cut_id].run(arrived)
 
-    def _pixels(self, photograph: Path) -> np.ndarray:
-        side_px = self._pipeline.resize_shorter_side_px
-        try:
-            decoded = image.decode(photograph.read_bytes(), shorter_side_px=side_px)
-        except ImageError as error:
-            raise ImageError(f"{photograph}: {error}") from error
-        return image.fit(decoded, self._pipeline)
-
-    def _tensor(self, pixels: np.ndarray) -> np.ndarray:
-        return image.normalise(image.planar(pixels, self._pipeline), self._pipeline)
-
-
-def _through(array: np.ndarray, codec: str) -> np.ndarray:
-    return codecs.decode(codecs.CODECS[codec].encode(array), limit_bytes=array.nbytes)
-
-
-def _same_top1(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> bool:
-    return all(np.argmax(array) == np.argmax(expected[name]) for name, array in outputs.items())
+    def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        tensor = image.normalise(image.planar(pixels, self._pipeline), self._pipeline)
+        return self._whole.run({self._whole.inputs[0].name: tensor})

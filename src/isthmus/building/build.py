@@ -1,7 +1,7 @@
 """Build a bundle on a workstation: networks -> candidate cuts -> heads -> bundle.
 
-It measures no time (``profiling`` does, on the device), but it does run the lossy plans on
-photographs, to leave out those that change an answer.
+It measures no time of layers (``profiling`` does, on the device), but it does run the lossy plans
+on images, to leave out those that change too many answers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from isthmus.building.agreement import LossyChecker
+from isthmus.building.agreement import AgreementCounter
+from isthmus.building.crops import Crops
+from isthmus.building.selection import Tolerance, select
 from isthmus.errors import BundleError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate, save_manifest
 from isthmus.loading.files import check_name
@@ -38,8 +40,6 @@ __all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle", "put_in_place", "s
 CUTS_PER_VARIANT = 8
 """Cuts kept per network: each costs the device a head and the server a tail in memory."""
 
-_SPLIT_CODECS = ("raw", "u8+zstd")
-
 
 @dataclass(frozen=True)
 class BuildReport:
@@ -49,15 +49,15 @@ class BuildReport:
         path: The bundle.
         size_bytes: Of all its files.
         candidates: The plans that it holds.
-        dropped: The lossy plans left out since they changed an answer.
-        photographs: On how many photographs that was checked.
+        dropped: The lossy plans left out since they changed too many answers.
+        images: On how many images that was counted.
     """
 
     path: Path
     size_bytes: int
     candidates: tuple[Candidate, ...]
     dropped: tuple[Candidate, ...]
-    photographs: int
+    images: int
 
 
 def build_bundle(
@@ -67,6 +67,7 @@ def build_bundle(
     photographs: Sequence[Path] = (),
     calibration: Sequence[Path] = (),
     cuts_per_variant: int = CUTS_PER_VARIANT,
+    tolerance: Tolerance | None = None,
     progress: Progress = SILENT,
 ) -> BuildReport:
     """Write the bundle of some networks for the same task.
@@ -76,10 +77,11 @@ def build_bundle(
     Args:
         models: ONNX files by the name under which the server has them.
         output: The folder to write.
-        photographs: On these the lossy plans must give the lossless plans' top-1, or they are
-            left out; without any, no lossy plan is kept.
+        photographs: On images made of these (``crops``) the answers of lossy plans are compared
+            with those of the whole network; without any, no lossy plan is kept.
         calibration: Photographs that go into the bundle, to be measured with on the device.
         cuts_per_variant: At most so many cuts inside each network.
+        tolerance: How much lossy plans may change, and counts that are known already.
         progress: Told about each step.
 
     Raises:
@@ -99,12 +101,16 @@ def build_bundle(
         raise BundleError(f"{output} exists and is no bundle: move it away or choose another name")
     variants = {name: _photograph_variant(path, name) for name, path in models.items()}
     _check_tasks(variants)
+    tolerance = tolerance or Tolerance()
+    if not photographs:
+        tolerance = replace(tolerance, images=0)
+    crops = Crops(photographs or calibration)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         photographs_here = _copy_calibration(folder, calibration)
-        progress.begin("build", len(models) * (2 + len(photographs)))
+        progress.begin("build", len(models) * 2)
         heads: dict[tuple[str, str], str] = {}
         kept: list[Candidate] = []
         dropped: list[Candidate] = []
@@ -115,8 +121,9 @@ def build_bundle(
             splits = _splits(model, graph, found.cuts)
             heads |= _save_heads(folder, model, name, splits)
             progress.advance(f"{name}: {len(splits)} cuts, {_told(found)}")
-            checker = LossyChecker(variants[name], path, splits)
-            good, bad = checker.check(_rows(variants[name], graph, splits), photographs, progress)
+            rows = _rows(variants[name], graph, splits)
+            with AgreementCounter(variants[name], model, graph, splits) as counter:
+                good, bad = select(rows, counter, crops, tolerance, progress)
             progress.advance(f"{name}: {len(good)} plans")
             kept += good
             dropped += bad
@@ -129,7 +136,7 @@ def build_bundle(
         )
         put_in_place(folder, output)
     size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    return BuildReport(output, size_bytes, tuple(kept), tuple(dropped), len(photographs))
+    return BuildReport(output, size_bytes, tuple(kept), tuple(dropped), tolerance.images)
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -237,12 +244,12 @@ def split_rows(name: str, graph: ModelGraph, split: Split) -> list[PlanRow]:
             "split",
             split.cut.tensors,
             cut_id=split.cut.id,
-            codec=codec,
+            codec=codec.name,
             unit=tail_name(name, split.cut.id),
             has_pixels=has_pixels(graph, split.cut.tensors),
-            is_lossless=CODECS[codec].is_lossless,
+            is_lossless=codec.is_lossless,
         )
-        for codec in _SPLIT_CODECS
+        for codec in CODECS.values()
     ]
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from isthmus.cli.output import console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.units import ratio_from_text
 from isthmus.errors import BundleError
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from isthmus.loading.bundle import Candidate
+
+__all__ = ["command", "zoo_agreement"]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -25,8 +30,31 @@ def command(
     photographs: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of photographs on which lossy plans must keep the answer, or be left "
-            "out. Default: the zoo's, if isthmus-zoo is installed."
+            help="Folder of photographs: on crops of them, lossy plans must keep the answers, or "
+            "be left out. Default: the zoo's, if isthmus-zoo is installed."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE", help="Share of the answers that a lossy plan may change, e.g. 0.5%."
+        ),
+    ] = "0.5%",
+    images: Annotated[
+        int,
+        typer.Option(
+            "--agreement-images",
+            min=0,
+            help="On how many crops that is counted, about a minute a network for 1000; "
+            "0 keeps no lossy plan.",
+        ),
+    ] = 1000,
+    agreement: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Counts of earlier builds: read, added to, made if missing. The zoo's networks "
+            "have been counted on the zoo's photographs.",
         ),
     ] = None,
     calibration: Annotated[
@@ -51,7 +79,12 @@ def command(
     Example: isthmus build models/ -o app.isthmus
     """
     from isthmus.building.build import build_bundle
+    from isthmus.building.ledger import Ledger
+    from isthmus.building.selection import Tolerance
 
+    allowed = Tolerance(
+        _tolerance_ratio(tolerance), images, Ledger(agreement, known=zoo_agreement())
+    )
     with progress_bars() as progress:
         report = build_bundle(
             _find_models(models),
@@ -59,6 +92,7 @@ def command(
             photographs=_images(photographs, None),
             calibration=_images(calibration, "calibration"),
             cuts_per_variant=cuts,
+            tolerance=allowed,
             progress=progress,
         )
     if json_target is not None:
@@ -66,22 +100,62 @@ def command(
             {
                 "bundle": str(report.path),
                 "size_bytes": report.size_bytes,
-                "photographs": report.photographs,
+                "agreement_images": report.images,
+                "tolerance": allowed.ratio,
                 "plans": [candidate.row.label for candidate in report.candidates],
-                "left_out": {c.row.label: c.agreement for c in report.dropped},
+                "agreement": _counts(report.candidates),
+                "left_out": _counts(report.dropped),
             },
             json_target,
         )
     lines = [f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB"]
-    for candidate in report.dropped:
-        share = (
-            f"keeps {candidate.agreement:.0%} of {report.photographs} answers"
-            if report.photographs
-            else "not checked, no photographs"
-        )
-        lines.append(f"  left out: {candidate.row.label} ({share})")
+    lines += [f"  left out: {c.row.label} ({_reason(c)})" for c in report.dropped]
     lines.append(f"next, on the device: isthmus profile {report.path} --server http://HOST:8000")
     console(stderr=json_target == "-").print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _tolerance_ratio(text: str) -> float:
+    if text.strip() in ("0", "0%"):
+        return 0.0
+    try:
+        return ratio_from_text(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tolerance") from error
+
+
+def _counts(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Return agreement, its 95 % interval and the images by label, of the lossy plans."""
+    found = {}
+    for candidate in candidates:
+        if not candidate.row.is_lossless:
+            count = candidate.count
+            low, high = count.interval
+            found[candidate.row.label] = {
+                "agreement": count.ratio,
+                "low": low,
+                "high": high,
+                "images": count.of,
+            }
+    return found
+
+
+def _reason(candidate: Candidate) -> str:
+    if not candidate.checked:
+        return "not checked, no photographs"
+    count = candidate.count
+    low, high = count.interval
+    return (
+        f"changes {count.of - count.counted} of {count.of} answers, {1 - high:.1%} to {1 - low:.1%}"
+    )
+
+
+def zoo_agreement() -> Path | None:
+    """Return the file of what has been counted for the zoo's networks, if they are installed."""
+    try:
+        import isthmus_zoo
+    except ImportError:
+        return None
+    return Path(isthmus_zoo.agreement_path())
 
 
 def _find_models(paths: list[Path]) -> dict[str, Path]:

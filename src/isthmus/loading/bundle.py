@@ -24,6 +24,7 @@ import numpy as np
 from isthmus.errors import BundleError, ConditionsError
 from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow, PlanTable
+from isthmus.types.proportion import Proportion
 from isthmus.types.variant import Accuracy, InputPipeline, Variant
 
 __all__ = [
@@ -59,13 +60,18 @@ class Candidate:
 
     Attributes:
         row: What it does.
-        agreement: Share of the photographs on which its top-1 is the unsplit network's.
-        checked: On how many photographs that was checked; 0 for lossless plans.
+        agreement: Share of the images on which its top-1 is the unsplit network's.
+        checked: On how many images that was counted; 0 for lossless plans.
     """
 
     row: PlanRow
     agreement: float = 1.0
     checked: int = 0
+
+    @property
+    def count(self) -> Proportion:
+        """On how many of the images the answer stays; none of none for lossless plans."""
+        return Proportion(round(self.agreement * self.checked), self.checked)
 
 
 @dataclass(frozen=True)

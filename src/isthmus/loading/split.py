@@ -21,7 +21,7 @@ from isthmus.loading.shape_inference import declared_type
 from isthmus.types.cut import Cut, device_layers
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["Split", "split_model"]
+__all__ = ["Split", "exposed_model", "split_model"]
 
 _LEAST_IR_VERSION = 4  # before it, stored tensors had to be listed as inputs too
 _GREATEST_IR_VERSION = 10
@@ -90,6 +90,29 @@ def split_model(model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str
     except UnicodeDecodeError as error:  # protobuf checks text only when it is read
         raise ModelError(f"{graph.name}: a name in the file is not text; it is damaged") from error
     return Split(cut, head, tail)
+
+
+def exposed_model(
+    model: onnx.ModelProto, graph: ModelGraph, tensors: Iterable[str]
+) -> onnx.ModelProto:
+    """Return the whole network with some of its tensors as further outputs.
+
+    One run of it gives what the heads of many cuts would compute.
+
+    Args:
+        model: The whole model, its weights read; it is not changed.
+        graph: The same, as ``graph_from_model`` returns it.
+        tensors: Names of the tensors; those that are outputs already stay where they are.
+
+    Raises:
+        CutError: If the network has no such tensor.
+        ModelError: If ``model`` is not one that ``graph_from_model`` accepts.
+    """
+    more = sorted(set(tensors) - set(graph.outputs))
+    for name in more:
+        _check_known(graph, name)
+    form = normal_form(model, graph.fixed_shapes)
+    return _part(model, form, graph, None, [*graph.outputs, *more])
 
 
 def _part(

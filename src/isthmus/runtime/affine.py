@@ -73,7 +73,8 @@ def quantise_channels(
     others = tuple(axis for axis in range(array.ndim) if axis != 1)
     low = array.min(axis=others).astype(np.float64)
     high = array.max(axis=others).astype(np.float64)
-    span = high - low
+    with np.errstate(invalid="ignore"):
+        span = high - low  # NaN where both ends are the same infinity
     worst = int(np.argmax(~(span <= LARGEST)))
     _check_span(low[worst], high[worst], span[worst])
     is_constant = span / _CHANNEL_LEVELS < _SMALLEST

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-__all__ = ["model_names", "model_path", "photograph_paths"]
+__all__ = ["agreement_path", "model_names", "model_path", "photograph_paths"]
 
 __version__: Final = "0.1.0"
 
@@ -47,6 +47,19 @@ def model_path(name: str) -> Path:
     if name not in _MODEL_NAMES:
         raise ValueError(f"no model {name!r} in the zoo; there are {', '.join(_MODEL_NAMES)}")
     return _FOLDER / "models" / f"{name}.onnx"
+
+
+def agreement_path() -> Path:
+    """Return the path of what was counted on the photographs, for ``isthmus build --agreement``.
+
+    It is JSON: for each network, cut and lossy codec, on how many of 1000 images made of the
+    photographs the first answer stays what it was.
+
+    Examples:
+        >>> agreement_path().name
+        'agreement.json'
+    """
+    return _FOLDER / "agreement.json"
 
 
 def photograph_paths(use: str | None = None) -> tuple[Path, ...]:
