@@ -87,10 +87,11 @@ def row_problem(graph, layer_s, sent, now):
 @pytest.mark.parametrize("seed", range(10))
 def test_deciding_over_the_table_is_trying_all_within_the_gap(seed):
     rng = np.random.default_rng(1000 + seed)
-    for case in range(20):
+    for case in range(12):
         graph, layer_s, sent = network(100 * seed + case, int(rng.integers(1, 5)))
-        found = site_table(graph, layer_s, sent, reply_bytes=REPLY_BYTES, epsilon=0.3)
-        assert found.gap_ratio <= 0.3
+        epsilon = 0.1 if case % 5 == 0 else 1.0
+        found = site_table(graph, layer_s, sent, reply_bytes=REPLY_BYTES, epsilon=epsilon)
+        assert found.gap_ratio <= epsilon
         for _ in range(5):
             now = random_conditions(rng)
             best = row_brute_force(row_problem(graph, layer_s, sent, now))

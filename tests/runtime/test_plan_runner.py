@@ -1,3 +1,4 @@
+import dataclasses
 import time
 
 import numpy as np
@@ -318,6 +319,13 @@ def test_a_reply_in_json_may_be_shorter_than_its_tensor(parts, edge, runner, pho
     told = PlanRunner(runner.variants, runner.heads, json_only)
     result, _, _ = run(told, ROWS["tensor"], photograph)
     assert result.outputs["logits"].tolist() == [0.0] * 99
+
+
+@pytest.mark.parametrize("change", [{"family": "returned"}, {"cloud_tensors": ("y",)}])
+def test_what_can_only_be_planned_is_refused_by_name(runner, photograph, change):
+    row = dataclasses.replace(ROWS["tensor"], **change)
+    with pytest.raises(NoPlanError, match="can only be planned"):
+        run(runner, row, photograph)
 
 
 def test_without_a_server_only_local_rows_run(runner, photograph, expected):

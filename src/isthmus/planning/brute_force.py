@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from isthmus.planning.partition import Partition, PartitionProblem, bottleneck_of, partition_of
 from isthmus.types.graph import ModelGraph
 
-__all__ = ["brute_force", "brute_force_min_max"]
+__all__ = ["brute_force", "brute_force_min_max", "closed_sets"]
 
 _MOST_LAYERS = 20
 
@@ -35,12 +35,12 @@ def _best(
     if count > _MOST_LAYERS:
         raise ValueError(f"{count} layers are too many for brute force")
     best = costed(problem, frozenset(range(count)))
-    for device in _closed_sets(problem.graph):
+    for device in closed_sets(problem.graph):
         best = min(best, costed(problem, device), key=lambda found: found.cost_s)
     return best
 
 
-def _closed_sets(graph: ModelGraph) -> Iterator[frozenset[int]]:
+def closed_sets(graph: ModelGraph) -> Iterator[frozenset[int]]:
     """Yield every set of layers that is closed downwards."""
     needs = [
         {graph.producers[name] for name in layer.inputs if name in graph.producers}

@@ -201,6 +201,8 @@ class PlanRunner:
             feeds = self._input_tensor(row, job)
             with job.times.device("head"):
                 return Prepared(row, self.heads.session(row.variant).run(feeds))
+        if row.family == "returned" or row.cloud_tensors:
+            raise NoPlanError(f"{row.label} can only be planned: no server of ours takes part")
         if self.transport is None:
             raise NoPlanError(f"{row.label} needs a server and none was given")
         message = self._message(row, job)
