@@ -7,6 +7,7 @@
     ├── CutError                tensors that do not cut a network in two
     │   └── GraphMismatchError       a cut of another file than the one that is stored
     ├── RepositoryError         a model repository that does not have what was asked for
+    ├── SiteModelError          a site model that is missing, damaged or of another schema
     ├── StoreError              a store of measurements that is locked, damaged or cannot be written
     ├── BundleError             a bundle that is missing, truncated, changed or of another schema
     ├── ImageError              bytes that are no usable image
@@ -50,6 +51,7 @@ __all__ = [
     "RepositoryError",
     "ServerRefusedError",
     "ServerUnreachableError",
+    "SiteModelError",
     "StoreError",
 ]
 
@@ -76,6 +78,10 @@ class RepositoryError(IsthmusError):
 
 class BundleError(IsthmusError):
     """The bundle is missing, truncated, changed since it was built, or of another schema."""
+
+
+class SiteModelError(IsthmusError):
+    """A file holds no site model of this version, or cannot be read or written."""
 
 
 class StoreError(IsthmusError):

@@ -8,6 +8,7 @@ fits nothing, and does not measure heads and tails: ``profiling.profile`` does.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ RUNS = 25
 """Timed runs of each network; medians count."""
 
 _WARM_UPS = 5
-_BLOCKED_SUFFIX = "_nchwc"  # of the tensor that a kernel in blocked layout stands for
+_BLOCKED = re.compile(r"^(?P<tensor>.*?)(_bn|_mul)?_nchwc$")
+"""Kernels in blocked layout are called by the tensor that the last layer fused into them wrote."""
 _FUSED_PREFIX = "Fused"
 _BACK = "ReorderOutput"
 _STANDS_FOR = {"Gemm": ("Gemm", "MatMul")}  # a product whose addend is fused is a Gemm
@@ -176,8 +178,9 @@ def _anchors(graph: ModelGraph, kernels: Sequence[Kernel]) -> list[int | None]:
     anchors: list[int | None] = []
     for kernel in kernels:
         anchor = by_name.get(kernel.name)
-        if anchor is None and kernel.name.endswith(_BLOCKED_SUFFIX):
-            anchor = graph.producers.get(kernel.name.removesuffix(_BLOCKED_SUFFIX))
+        blocked = _BLOCKED.match(kernel.name)
+        if anchor is None and blocked:
+            anchor = graph.producers.get(blocked["tensor"])
         anchors.append(None if anchor in taken else anchor)
         taken.update(() if anchor is None else (anchor,))
     free: dict[tuple[str, tuple[tuple[int, ...], ...]], list[int]] = {}
