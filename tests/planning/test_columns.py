@@ -30,7 +30,7 @@ def vector(conditions, columns=COLUMNS):
 
 
 def test_columns_are_named_once_and_in_order():
-    assert COLUMNS[:9] == (
+    assert COLUMNS[:11] == (
         "device",
         "device.jpeg_bytes",
         "device.jpeg_pixels",
@@ -38,11 +38,13 @@ def test_columns_are_named_once_and_in_order():
         "device.jpeg_decoded_px.256",
         "device.progressive_bytes",
         "device.progressive_pixels",
+        "device.webp_bytes",
+        "device.webp_pixels",
         "device.other_bytes",
         "device.other_pixels",
     )
-    assert [name.replace("server", "device") for name in COLUMNS[9:18]] == list(COLUMNS[:9])
-    assert COLUMNS[18:] == (
+    assert [name.replace("server", "device") for name in COLUMNS[11:22]] == list(COLUMNS[:11])
+    assert COLUMNS[22:] == (
         "uplink_s_per_byte", "uplink_file_s", "downlink_s_per_byte", "rtt_s", "connect_s",
     )  # fmt: skip
 
@@ -85,6 +87,17 @@ def test_another_format_fills_the_other_columns():
     assert x["device.other_pixels"] == 1200
     assert x["uplink_file_s"] == pytest.approx(5e-4)
     assert not any(value for name, value in x.items() if "jpeg" in name)
+
+
+def test_a_lossy_webp_fills_its_own_columns_and_a_lossless_one_the_others():
+    lossy = vector(Conditions(LINK, ImageFacts("webp", 40, 30, 500)))
+    lossless = vector(Conditions(LINK, ImageFacts("webp-lossless", 40, 30, 500)))
+    for full, empty, x in (("webp", "other", lossy), ("other", "webp", lossless)):
+        assert (x[f"device.{full}_bytes"], x[f"server.{full}_pixels"]) == (500, 1200)
+        assert x[f"device.{empty}_bytes"] == x[f"server.{empty}_pixels"] == 0
+        assert not any(value for name, value in x.items() if "jpeg" in name or "progr" in name)
+    nothing = vector(Conditions(LINK))
+    assert not any(value for name, value in nothing.items() if "webp" in name or "other" in name)
 
 
 def test_no_image_and_no_connection():

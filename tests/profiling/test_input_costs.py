@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from isthmus.planning.columns import columns_for, layout_of, numbers_of
-from isthmus.profiling.input_costs import Sample, decode_terms, resize_terms
+from isthmus.profiling.input_costs import (
+    Sample,
+    decode_terms,
+    fit_errors,
+    predicted_s,
+    resize_terms,
+)
 from isthmus.types.conditions import Conditions, ImageFacts, dct_scale
 from isthmus.types.link import Link
 
@@ -124,3 +130,39 @@ def test_progressive_jpegs_cost_more_than_baseline_ones(site):
 def test_a_server_that_tells_no_times_costs_almost_nothing():
     terms = decode_terms("server", {256: [Sample(f, 1e-9) for f in JPEGS + PNGS]})[256]
     assert all(0 <= predicted(terms, f, [256]) < 1e-6 for f in JPEGS + PNGS)
+
+
+def test_lossy_webps_have_a_line_of_their_own(site):
+    webps = [dataclasses.replace(f, format="webp") for f in PNGS]
+    lossless = [dataclasses.replace(f, format="webp-lossless") for f in PNGS]
+
+    def webp_s(facts):
+        return CONSTANT + 5e-8 * facts.file_bytes + 6e-9 * facts.pixels
+
+    samples = [
+        *(Sample(f, truth(f, 256)) for f in (*JPEGS, *PNGS, *lossless)),
+        *(Sample(f, webp_s(f)) for f in webps),
+    ]
+    terms = decode_terms(site, {256: samples})[256]
+    assert terms[f"{site}.webp_bytes"] == pytest.approx(5e-8)
+    assert terms[f"{site}.webp_pixels"] == pytest.approx(6e-9)
+    assert terms[f"{site}.other_bytes"] == pytest.approx(OTHER_BYTE)
+    for sample in samples:
+        assert predicted_s(site, terms, sample.facts) == pytest.approx(sample.seconds)
+
+
+def test_the_error_of_a_fit_is_told_by_format_each_image_by_its_median():
+    progressive = dataclasses.replace(JPEGS[0], is_progressive=True)
+    terms = {"device": 1e-3}
+    samples = [
+        *(Sample(JPEGS[0], seconds) for seconds in (0.9e-3, 1e-3, 50e-3)),
+        *(Sample(JPEGS[1], 2e-3) for _ in range(3)),
+        Sample(progressive, 0.5e-3),
+    ]
+    errors = fit_errors("device", [(terms, samples), (terms, [Sample(PNGS[0], 1e-3)])])
+    assert errors.keys() == {"jpeg", "progressive", "png"}
+    assert errors["jpeg"].images == 2
+    assert errors["jpeg"].median_ratio == pytest.approx(0.25)
+    assert errors["jpeg"].p95_ratio == pytest.approx(0.475)
+    assert errors["progressive"].median_ratio == pytest.approx(1.0)
+    assert errors["png"].p95_ratio == pytest.approx(0.0)

@@ -1,7 +1,11 @@
+import dataclasses
+import itertools
+
 import pytest
 
+import isthmus_zoo
 from isthmus.errors import ImageError
-from isthmus.profiling.ladder import image_ladder
+from isthmus.profiling.ladder import LARGE_BYTES, Rung, image_ladder
 from isthmus.runtime.image import read_facts
 from isthmus.types.conditions import dct_scale
 
@@ -23,12 +27,35 @@ def test_the_photographs_themselves_come_first(ladder, photographs):
 def test_the_rungs_have_the_sizes_they_should(ladder):
     kinds = [(r.facts.format, r.facts.is_progressive) for r in ladder[2:]]
     sides = [max(r.facts.width, r.facts.height) for r in ladder[2:]]
-    assert kinds == [("jpeg", False)] * 7 + [("jpeg", True)] * 3 + [("png", False)] * 2
-    assert sides == [640, 960, 1280, 1600, 2400, 3264, 4096, 960, 1600, 3264, 640, 1280]
-    for i, rung in enumerate(ladder[2:9]):  # in turns, each with its own shape
+    jpegs = [320, 480, 640, 960, 1280, 1600, 2400, 3264, 4096, 4096, 5600]
+    assert kinds == [
+        *[("jpeg", False)] * len(jpegs),
+        *[("jpeg", True)] * 4,
+        *[("png", False)] * 3,
+        *[("webp", False)] * 4,
+    ]
+    assert sides == [*jpegs, 480, 960, 1600, 3264, 320, 640, 1280, 480, 960, 1600, 2400]
+    for i, rung in enumerate(ladder[2:]):  # in turns, each with its own shape
         shorter, longer = sorted((rung.facts.width, rung.facts.height))
         ratio = 3 / 4 if i % 2 == 0 else 9 / 16
         assert shorter == pytest.approx(longer * ratio, abs=1)
+
+
+def test_real_photographs_make_files_from_20_kilobytes_to_several_megabytes():
+    photograph = isthmus_zoo.photograph_paths()[4].read_bytes()
+    sizes = sorted(
+        r.facts.file_bytes for r in image_ladder([photograph])[1:] if r.facts.format == "jpeg"
+    )
+    assert sizes[0] < 25_000
+    assert sizes[-1] > 7_000_000
+    assert all(after < 3.5 * before for before, after in itertools.pairwise(sizes))
+
+
+def test_only_the_rungs_that_take_long_are_large(ladder):
+    assert not any(rung.is_large for rung in ladder[:2])
+    facts = dataclasses.replace(ladder[0].facts, file_bytes=LARGE_BYTES)
+    assert not Rung(b"", facts).is_large
+    assert Rung(b"", dataclasses.replace(facts, file_bytes=LARGE_BYTES + 1)).is_large
 
 
 def test_the_facts_are_those_of_the_files(ladder):
@@ -41,7 +68,7 @@ def test_every_scale_of_the_jpeg_decoder_is_met(ladder):
 
 
 def test_a_very_narrow_photograph_makes_a_ladder_too(make_photograph):
-    assert len(image_ladder([make_photograph(width=500, height=1)])) == 13
+    assert len(image_ladder([make_photograph(width=500, height=1)])) == 23
 
 
 def test_what_is_no_image_is_refused():

@@ -66,7 +66,8 @@ def test_every_format_gives_its_colours_and_facts(file_format, options):
     assert np.abs(colour_of(data) - ORANGE).max() <= 3
     facts = image.read_facts(data)
     assert (facts.width, facts.height, facts.file_bytes) == (64, 48, len(data))
-    assert facts.format == file_format.lower()
+    expected = file_format.lower() + ("-lossless" if options.get("lossless") else "")
+    assert facts.format == expected
     assert facts.is_progressive is bool(options.get("progressive"))
 
 
@@ -207,7 +208,9 @@ WEBPS = {
     "lossy": {"quality": 80},
     "lossless": {"lossless": True},
     "extended": {"quality": 80, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"},
+    "extended lossless": {"lossless": True, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"},
     "animated": {"save_all": True, "append_images": [plain("RGB", "blue", (333, 21))]},
+    "transparent": {"quality": 80},
 }
 
 
@@ -216,9 +219,12 @@ WEBPS = {
 def test_webp_headers_are_read_by_hand(options, size):
     if "append_images" in options:
         options = {**options, "append_images": [plain("RGB", "blue", size)]}
-    data = file_of(plain("RGB", ORANGE, size), "WEBP", **options)
+    is_transparent = options == WEBPS["transparent"] and size[0] > 1
+    picture = plain("RGBA", (*ORANGE, 90), size) if is_transparent else plain("RGB", ORANGE, size)
+    data = file_of(picture, "WEBP", **options)
     found = plain_header(data)
-    assert (found.format, found.width, found.height) == ("webp", *size)
+    expected = "webp-lossless" if options.get("lossless") else "webp"
+    assert (found.format, found.width, found.height) == (expected, *size)
     assert found.file_bytes == len(data)
     for end in range(30):
         assert plain_header(data[:end]) is None

@@ -5,7 +5,8 @@ It does not know any plan, and positions are never stored: columns are looked up
 A column's value is the product of one *base* (a slowdown, seconds per byte, the round trip), which
 is uncertain, and one *feature* of the input or the connection, which is known. Image features are
 zero without an image and where the image is of another format group: ``jpeg`` is every JPEG,
-``progressive`` a progressive one (beside ``jpeg``: what it costs beyond), ``other`` the rest.
+``progressive`` a progressive one (beside ``jpeg``: what it costs beyond), ``webp`` a lossy WebP,
+``other`` the rest.
 
 Columns are named by site (``device``, ``server``, ``cloud``) and by hop: the hop from the device to
 the server has no prefix, the one from there to the cloud has ``cloud_``. The cloud has no image
@@ -31,9 +32,9 @@ BASES = (
 
 _FEATURES = (
     "one", "jpeg_bytes", "jpeg_pixels", "other_bytes", "other_pixels",
-    "progressive_bytes", "progressive_pixels", "file", "connect",
+    "progressive_bytes", "progressive_pixels", "webp_bytes", "webp_pixels", "file", "connect",
 )  # fmt: skip
-_IMAGE_FEATURES = _FEATURES[1:7]
+_IMAGE_FEATURES = _FEATURES[1:9]
 _SITES = {"device": 0, "server": 1}
 _LINK_COLUMNS = {
     "uplink_s_per_byte": ("uplink", "one"),
@@ -111,7 +112,8 @@ def columns_for(decode_targets: Iterable[int], *, has_cloud: bool = False) -> tu
         raise ValueError(f"decode targets must be positive, got {targets[0]}")
     image = [
         "jpeg_bytes", "jpeg_pixels", *(f"{_DECODED}{target}" for target in targets),
-        "progressive_bytes", "progressive_pixels", "other_bytes", "other_pixels",
+        "progressive_bytes", "progressive_pixels", "webp_bytes", "webp_pixels",
+        "other_bytes", "other_pixels",
     ]  # fmt: skip
     sites = [name for site in _SITES for name in (site, *(f"{site}.{part}" for part in image))]
     return (*sites, *(_PLAIN_COLUMNS if has_cloud else _LINK_COLUMNS))
@@ -134,11 +136,13 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
         size, pixels = float(image.file_bytes), float(image.pixels)
     if image is not None and image.format == "jpeg":
         beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
-        features = [1.0, size, pixels, 0.0, 0.0, *beyond, size, connecting]
+        features = [1.0, size, pixels, 0.0, 0.0, *beyond, 0.0, 0.0, size, connecting]
         for target in decode_targets:
             features.append(float(image.decoded_pixels(target)))
     else:
-        features = [1.0, 0.0, 0.0, size, pixels, 0.0, 0.0, size, connecting]
+        webp = (size, pixels) if image is not None and image.format == "webp" else (0.0, 0.0)
+        other = (0.0, 0.0) if any(webp) else (size, pixels)
+        features = [1.0, 0.0, 0.0, *other, 0.0, 0.0, *webp, size, connecting]
         features += [0.0] * len(decode_targets)
     up, down = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s
     values: tuple[float, ...] = (

@@ -8,12 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.estimation.fit import fit_nonnegative
-from isthmus.types.conditions import ImageFacts
+import numpy as np
 
-__all__ = ["Sample", "decode_terms", "resize_terms"]
+from isthmus.estimation.fit import fit_nonnegative
+from isthmus.planning.columns import layout_of, numbers_of
+from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.link import Link
+
+__all__ = [
+    "FitError",
+    "Sample",
+    "Terms",
+    "decode_terms",
+    "fit_errors",
+    "predicted_s",
+    "resize_terms",
+]
 
 Terms = dict[str, float]
+_NO_LINK = Link(1.0, 1.0, 0.0)  # no term asks for it
 
 
 @dataclass(frozen=True)
@@ -29,12 +42,27 @@ class Sample:
     seconds: float
 
 
+@dataclass(frozen=True)
+class FitError:
+    """How far a line is from what it was fitted to.
+
+    Attributes:
+        median_ratio: Median of the relative errors.
+        p95_ratio: Their 95th percentile.
+        images: How many images there were.
+    """
+
+    median_ratio: float
+    p95_ratio: float
+    images: int
+
+
 def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int, Terms]:
     """Fit decoding: a constant, file bytes, pixels and decoded pixels, shared by all targets.
 
     Baseline JPEGs are fitted together, whatever shorter side they were decoded for; progressive
-    ones get bytes and pixels beyond that, and other formats, which cannot be decoded at a reduced
-    scale, bytes and pixels beyond the same constant.
+    ones get bytes and pixels beyond that. Lossy WebPs and the other formats, which cannot be
+    decoded at a reduced scale, each get bytes and pixels beyond the same constant.
 
     Args:
         site: ``device`` or ``server``: the prefix of the columns.
@@ -59,13 +87,13 @@ def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int
         for side_px, s in everything
         if s.facts.is_progressive
     ]
-    other = [(s, constant) for _, s in everything if s.facts.format != "jpeg"]
+    rest = [s for _, s in everything if s.facts.format != "jpeg"]
     shared = {
         site: constant,
         f"{site}.jpeg_bytes": per_byte,
         f"{site}.jpeg_pixels": per_pixel,
         **_beyond(progressive, f"{site}.progressive"),
-        **_beyond(other, f"{site}.other"),
+        **_of_other_formats(site, constant, rest),
     }
     return {
         side_px: {**shared, f"{site}.jpeg_decoded_px.{side_px}": per_decoded} for side_px in samples
@@ -84,16 +112,67 @@ def resize_terms(site: str, side_px: int, samples: Sequence[Sample]) -> Terms:
     constant, per_decoded = fit_nonnegative(
         [[1, s.facts.decoded_pixels(side_px)] for s in jpeg], [s.seconds for s in jpeg]
     )
-    other = [(s, float(constant)) for s in samples if s.facts.format != "jpeg"]
+    rest = [s for s in samples if s.facts.format != "jpeg"]
     return {
         site: float(constant),
         f"{site}.jpeg_decoded_px.{side_px}": float(per_decoded),
-        **_beyond(other, f"{site}.other"),
+        **_of_other_formats(site, float(constant), rest),
     }
+
+
+def fit_errors(
+    site: str, fitted: Sequence[tuple[Mapping[str, float], Sequence[Sample]]]
+) -> dict[str, FitError]:
+    """Return how far lines are from what they were fitted to.
+
+    Each image counts once, by the median of its times.
+
+    Args:
+        site: ``device`` or ``server``: the prefix of the columns.
+        fitted: Terms, and the samples that they were fitted to.
+
+    Returns:
+        By format; progressive JPEGs are ``progressive``, and not ``jpeg``.
+    """
+    errors: dict[str, list[float]] = {}
+    for terms, samples in fitted:
+        seconds: dict[ImageFacts, list[float]] = {}
+        for sample in samples:
+            seconds.setdefault(sample.facts, []).append(sample.seconds)
+        for facts, found in seconds.items():
+            error = abs(predicted_s(site, terms, facts) / float(np.median(found)) - 1)
+            kind = "progressive" if facts.is_progressive else facts.format
+            errors.setdefault(kind, []).append(error)
+    return {
+        name: FitError(float(np.median(found)), float(np.percentile(found, 95)), len(found))
+        for name, found in errors.items()
+    }
+
+
+def predicted_s(site: str, terms: Mapping[str, float], facts: ImageFacts) -> float:
+    """Return what the plan table makes of terms for one image, at no slowdown, seconds.
+
+    Args:
+        site: ``device`` or ``server``: the prefix of the columns.
+        terms: Coefficients by column name, all of that site.
+        facts: The image.
+    """
+    columns = layout_of(terms)
+    numbers = numbers_of(Conditions(_NO_LINK, facts), columns.decode_targets)
+    return sum(
+        value * numbers.values[base] * numbers.features[feature]
+        for value, (base, feature) in zip(terms.values(), columns.sources, strict=True)
+    )
 
 
 def _jpeg_features(facts: ImageFacts, side_px: int) -> list[float]:
     return [1.0, facts.file_bytes, facts.pixels, facts.decoded_pixels(side_px)]
+
+
+def _of_other_formats(site: str, constant_s: float, samples: Sequence[Sample]) -> Terms:
+    webp = [(s, constant_s) for s in samples if s.facts.format == "webp"]
+    other = [(s, constant_s) for s in samples if s.facts.format != "webp"]
+    return {**_beyond(webp, f"{site}.webp"), **_beyond(other, f"{site}.other")}
 
 
 def _beyond(samples: Sequence[tuple[Sample, float]], prefix: str) -> Terms:

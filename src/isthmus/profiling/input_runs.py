@@ -13,8 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.profiling.input_costs import Sample, Terms, decode_terms, resize_terms
-from isthmus.profiling.ladder import image_ladder
+from isthmus.profiling.input_costs import (
+    FitError,
+    Sample,
+    Terms,
+    decode_terms,
+    fit_errors,
+    resize_terms,
+)
+from isthmus.profiling.ladder import Rung, image_ladder
 from isthmus.profiling.shelf import Shelf
 from isthmus.runtime.clock import Pace
 from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
@@ -40,6 +47,7 @@ class InputCosts:
         server: Both on the server, by pipeline.
         header_s: Reading a photograph's header on the device, seconds.
         runs: How many photographs were sent to find out.
+        errors: How far the lines are from what they were fitted to, by site, then by format.
     """
 
     device_decode: Mapping[int, Terms]
@@ -47,6 +55,7 @@ class InputCosts:
     server: Mapping[InputPipeline, Terms]
     header_s: float
     runs: int
+    errors: Mapping[str, Mapping[str, FitError]]
 
 
 def photographs_digest(photographs: Sequence[bytes]) -> str:
@@ -65,6 +74,8 @@ def measure_inputs(
 ) -> InputCosts:
     """Measure decoding and resizing on both sides, over a ladder of images.
 
+    Large images take long to send, so that they are looked at once, with the first pipeline.
+
     Args:
         runner: Carries out the rows.
         rows: By pipeline, a row of the family ``file`` of a network that has it.
@@ -78,7 +89,7 @@ def measure_inputs(
         ImageError: If a photograph cannot be used.
     """
     digest = photographs_digest(photographs)
-    ladder: Sequence[bytes] = ()
+    ladder: Sequence[Rung] = ()
     decode: dict[int, list[Sample]] = {}
     resize: dict[InputPipeline, list[Sample]] = {}
     server: dict[InputPipeline, list[Sample]] = {}
@@ -89,10 +100,11 @@ def measure_inputs(
         part = f"input {_pipeline_digest(pipeline)} photographs:{digest}"
         found = _known(shelf.get(graph_sha256, part, sites="both"))
         if not found:
-            ladder = ladder or [rung.data for rung in image_ladder(photographs)]
-            progress.begin("input pipeline", len(ladder))
-            for data in ladder:
-                found += _climb(runner, row, pipeline, data, pace)
+            ladder = ladder or image_ladder(photographs, progress)
+            climbed = [rung for rung in ladder if not (rung.is_large and decode)]
+            progress.begin("input pipeline", len(climbed))
+            for rung in climbed:
+                found += _climb(runner, row, pipeline, rung, pace)
                 width, height = found[-1][0].width, found[-1][0].height
                 progress.advance(f"{row.variant}: {width}x{height}")
             runs += len(found)
@@ -102,17 +114,23 @@ def measure_inputs(
         decode.setdefault(pipeline.resize_shorter_side_px, []).extend(_samples(found, "decode"))
         resize[pipeline] = _samples(found, "preprocess")
         server[pipeline] = _samples(found, "server_decode")
+    device_decode = decode_terms("device", decode)
+    server_decode = {
+        p: decode_terms("server", {p.resize_shorter_side_px: s})[p.resize_shorter_side_px]
+        for p, s in server.items()
+    }
     return InputCosts(
-        device_decode=decode_terms("device", decode),
+        device_decode=device_decode,
         device_resize={
             p: resize_terms("device", p.resize_shorter_side_px, s) for p, s in resize.items()
         },
-        server={
-            p: decode_terms("server", {p.resize_shorter_side_px: s})[p.resize_shorter_side_px]
-            for p, s in server.items()
-        },
+        server=server_decode,
         header_s=float(np.median(header_s)),
         runs=runs,
+        errors={
+            "device": fit_errors("device", [(device_decode[px], s) for px, s in decode.items()]),
+            "server": fit_errors("server", [(server_decode[p], s) for p, s in server.items()]),
+        },
     )
 
 
@@ -120,13 +138,13 @@ _Run = tuple[ImageFacts, dict[str, float]]
 
 
 def _climb(
-    runner: PlanRunner, row: PlanRow, pipeline: InputPipeline, data: bytes, pace: Pace
+    runner: PlanRunner, row: PlanRow, pipeline: InputPipeline, rung: Rung, pace: Pace
 ) -> list[_Run]:
     """Return the times of one image of the ladder, on both sides."""
     found = []
-    for _ in range(_LADDER_ROUNDS):
+    for _ in range(1 if rung.is_large else _LADDER_ROUNDS):
         times = StageTimes(pace)
-        job = Job(data, times)
+        job = Job(rung.data, times)
         facts = job.facts
         header_s = times.seconds["decode"]
         job.pixels(pipeline)

@@ -34,7 +34,7 @@ _RUNGS: tuple[_Wanted, ...] = (
     (3264, "JPEG", {"quality": 85}),  # 1 MB
     (4096, "JPEG", {"quality": 80}),
     (4096, "JPEG", {"quality": 96}),  # 3 MB
-    (5600, "JPEG", {"quality": 98}),  # 8 to 10 MB
+    (5600, "JPEG", {"quality": 99, "subsampling": 0}),  # 5 to 10 MB
     (480, "JPEG", {"quality": 75, "progressive": True}),
     (960, "JPEG", {"quality": 85, "progressive": True}),
     (1600, "JPEG", {"quality": 90, "progressive": True}),

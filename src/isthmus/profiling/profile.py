@@ -169,6 +169,10 @@ def profile_bundle(
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "effort": asdict(effort),
         **_record(report),
+        "input_fit": {
+            site: {kind: asdict(error) for kind, error in errors.items()}
+            for site, errors in inputs.errors.items()
+        },
         **(notes or {}),
     }
     save_profile(bundle.path, table, record)

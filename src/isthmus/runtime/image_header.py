@@ -27,6 +27,8 @@ _VP8_START = b"\x9d\x01\x2a"
 _VP8_SIZE = struct.Struct("<HH")
 _VP8L_SIGNATURE = 0x2F
 _FOURTEEN_BITS = (1 << 14) - 1
+_CHUNK = struct.Struct("<4sI")
+_FRAME_BYTES = 16  # before the chunks of one frame of an animation
 
 
 def plain_header(data: bytes | memoryview) -> ImageFacts | None:
@@ -52,7 +54,9 @@ def plain_header(data: bytes | memoryview) -> ImageFacts | None:
         return ImageFacts("png", width, height, len(data)) if width and height else None
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         size = _webp_size(start)
-        return ImageFacts("webp", *size, len(data)) if size and all(size) else None
+        if size is None or not all(size):
+            return None
+        return ImageFacts("webp-lossless" if _is_lossless(data) else "webp", *size, len(data))
     return None
 
 
@@ -71,6 +75,19 @@ def _jpeg(data: bytes | memoryview) -> ImageFacts | None:
             return ImageFacts("jpeg", width, height, len(data), marker in _PROGRESSIVE)
         position += 2 + length
     return None
+
+
+def _is_lossless(data: bytes | memoryview) -> bool:
+    """Return whether the first picture of a WebP is coded without loss."""
+    position = 12
+    for _ in range(_SEGMENTS_LIMIT):
+        if position + _CHUNK.size > len(data):
+            return False
+        kind, size = _CHUNK.unpack_from(data, position)
+        if kind in (b"VP8 ", b"VP8L"):
+            return bool(kind == b"VP8L")
+        position += _CHUNK.size + (_FRAME_BYTES if kind == b"ANMF" else size + size % 2)
+    return False
 
 
 def _webp_size(start: bytes) -> tuple[int, int] | None:

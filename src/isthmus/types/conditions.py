@@ -30,7 +30,8 @@ class ImageFacts:
     """What an image's header tells without decoding it.
 
     Attributes:
-        format: Lower case, e.g. ``jpeg``, ``png``, ``webp``.
+        format: Lower case, e.g. ``jpeg``, ``png``, ``webp``; a WebP without loss, which costs
+            what a PNG does, is ``webp-lossless``.
         width: Pixels.
         height: Pixels.
         file_bytes: Size of the file.
