@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +18,10 @@ from isthmus.cli.units import checked_server, milliseconds, ratio_from_text, sec
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from isthmus.loading.bundle import Bundle
     from isthmus.profiling.profile import ProfileReport
     from isthmus.profiling.store import ProfileStore
+    from isthmus.types.progress import Progress
 
 __all__ = ["command"]
 
@@ -25,10 +29,13 @@ _DAY_S = 86400.0
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, from `isthmus build`.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="The bundle, from `isthmus build`.", show_default=False)
+    ] = None,
     server: Annotated[
-        str, typer.Option(callback=checked_server, help="The edge server, e.g. http://edge:8000.")
-    ],
+        str | None,
+        typer.Option(callback=checked_server, help="The edge server, e.g. http://edge:8000."),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -63,6 +70,29 @@ def command(
     no_store: Annotated[
         bool, typer.Option("--no-store", help="Neither look up nor keep measurements.")
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Without bundle and server: measure single layers and fit a site model, to plan "
+            "for this device where it is absent.",
+        ),
+    ] = False,
+    networks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --layers: an ONNX file, or a folder of them; may be repeated. Default: "
+            "those of isthmus-zoo."
+        ),
+    ] = None,
+    save_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --layers: where the site model goes, as JSON."),
+    ] = None,
+    complete: Annotated[
+        bool,
+        typer.Option(help="Add the cuts that the measured times call for, and measure them."),
+    ] = True,
     json_target: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
@@ -78,9 +108,25 @@ def command(
     of the same networks, device, server and versions measures only what is
     missing or too old (isthmus profiles lists it).
 
+    The first cuts were chosen by estimates. Where onnx and scipy are installed,
+    cuts that look better by what was measured are added, until none does.
+
+    With --layers it measures no bundle but what single layers cost here, and
+    fits a site model to it: see isthmus plan --device-model.
+
     Example: isthmus profile app.isthmus --server http://edge:8000
+
+    Example: isthmus profile --layers --save-model kiosk.json
     """
-    from isthmus.loading.bundle import open_bundle
+    if layers:
+        from isthmus.cli.profile_layers import profile_layers
+
+        profile_layers(networks or [], save_model, threads, json_target)
+        return
+    if bundle is None or server is None:
+        raise typer.BadParameter("a bundle and --server are needed, or --layers")
+    if networks or save_model is not None:
+        raise typer.BadParameter("--networks and --save-model go with --layers")
     from isthmus.profiling.plans import Effort
     from isthmus.profiling.profile import Kept, profile_bundle
 
@@ -91,29 +137,39 @@ def command(
     )
     now_s = time.time()
     since_s = now_s if fresh else now_s - max_age * _DAY_S
-    opened_bundle = open_bundle(bundle)
+    reports: list[ProfileReport] = []
     with ExitStack() as stack:
-        kept, trouble = _opened(None if no_store else store, no_store, stack)
+        kept, trouble = _opened(store, no_store, stack)
         progress = stack.enter_context(progress_bars())
-        report = profile_bundle(
-            opened_bundle,
-            server,
-            effort=effort,
-            kept=Kept(kept, since_s),
-            threads=threads,
-            progress=progress,
-        )
+
+        def profile(opened: Bundle) -> ProfileReport:
+            reports.append(
+                profile_bundle(
+                    opened,
+                    server,
+                    effort=effort,
+                    kept=Kept(kept, since_s),
+                    threads=threads,
+                    progress=progress,
+                )
+            )
+            return reports[-1]
+
+        rounds, completion = _completed(bundle, profile, complete, progress)
+    report = reports[-1]
     trouble = trouble or report.store_failure
     if json_target is not None:
-        write_json({"bundle": str(bundle), **_record(report, trouble)}, json_target)
+        figures = {**_record(reports, trouble), "rounds": rounds, "completion": completion}
+        write_json({"bundle": str(bundle), **figures}, json_target)
     out = console(stderr=json_target == "-")
     link = report.link.link
     out.print(_summary(report))
     if trouble:
         out.print(f"nothing is kept: {trouble}", markup=False, soft_wrap=True)
+    out.print(f"cuts: {completion}", markup=False, soft_wrap=True)
     out.print(
-        f"{bundle}: {len(report.table.rows)} plans, {_measured(report)} in {report.runs} runs, "
-        f"{report.elapsed_s:.1f} s; link now {link.uplink_bytes_per_s * 8e-6:.1f} Mbit/s up, "
+        f"{bundle}: {len(report.table.rows)} plans, {_measured(reports)} in "
+        f"{sum(r.runs for r in reports)} runs, {sum(r.elapsed_s for r in reports):.1f} s; link now {link.uplink_bytes_per_s * 8e-6:.1f} Mbit/s up, "
         f"round trip {milliseconds(link.rtt_s)}\n"
         f"next: isthmus infer {bundle} PHOTO.jpg --server {server}",
         markup=False,
@@ -121,17 +177,56 @@ def command(
     )
 
 
-def _opened(path: Path | None, no_store: bool, stack: ExitStack) -> tuple[ProfileStore | None, str]:
-    """Return the store, or none and why."""
+def _completed(
+    path: Path, profile: Callable[[Bundle], ProfileReport], is_wanted: bool, progress: Progress
+) -> tuple[list[dict[str, Any]], str]:
+    """Profile, with the cuts completed if that is wanted and can be done; say what was found."""
+    from isthmus.loading.bundle import open_bundle
+
+    why_not = "not completed (--no-complete)"
+    if is_wanted:
+        try:
+            from isthmus.building.complete import profile_until_complete
+
+            _, rounds = profile_until_complete(path, profile, progress=progress)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("onnx", "scipy"):
+                raise
+            why_not = f"not completed, {error.name} is not installed here: install isthmus[build]"
+        else:
+            figures = [
+                {
+                    "cuts": {name: [*map(list, one.cuts)] for name, one in r.found.items()},
+                    "plans": r.plans,
+                    "gap_ratio": max(one.gap_ratio for one in r.found.values()),
+                    "left_ratio": max(one.left_ratio for one in r.found.values()),
+                }
+                for r in rounds
+            ]
+            count = sum(r.cuts for r in rounds)
+            left_ratio = figures[-1]["left_ratio"]
+            added = f"{count} added" if count else "none missing"
+            return figures, (
+                f"{added} in {len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}; any other "
+                f"would save {left_ratio:.1%} at most, by the times measured"
+            )
+    profile(open_bundle(path))
+    return [], why_not
+
+
+def _opened(path: Path | None, no_store: bool, stack: ExitStack) -> tuple[ProfileStore, str]:
+    """Return the store, or one that is thrown away and why."""
     from isthmus.errors import StoreError
     from isthmus.profiling.store import ProfileStore, default_path
 
-    if no_store:
-        return None, ""
-    try:
-        return stack.enter_context(ProfileStore(path or default_path())), ""
-    except StoreError as error:
-        return None, str(error)
+    trouble = ""
+    if not no_store:
+        try:
+            return stack.enter_context(ProfileStore(path or default_path())), ""
+        except StoreError as error:
+            trouble = str(error)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-"))
+    return stack.enter_context(ProfileStore(Path(folder) / "profiles.sqlite")), trouble
 
 
 def _parsed(parse: Any, text: str, option: str) -> float:
@@ -141,9 +236,9 @@ def _parsed(parse: Any, text: str, option: str) -> float:
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def _measured(report: ProfileReport) -> str:
-    new = len(report.plans) - report.kept
-    return f"{new} measured" if not report.kept else f"{new} measured, {report.kept} known already"
+def _measured(reports: Sequence[ProfileReport]) -> str:
+    total, known = len(reports[-1].plans), reports[0].kept
+    return f"{total - known} measured" + (f", {known} known already" if known else "")
 
 
 def _summary(report: ProfileReport) -> Table:
@@ -178,13 +273,14 @@ def _summary(report: ProfileReport) -> Table:
     return table
 
 
-def _record(report: ProfileReport, trouble: str) -> dict[str, Any]:
+def _record(reports: Sequence[ProfileReport], trouble: str) -> dict[str, Any]:
+    report = reports[-1]
     link = report.link.link
     return {
         "rows": len(report.table.rows),
-        "runs": report.runs,
-        "kept": report.kept,
-        "elapsed_s": report.elapsed_s,
+        "runs": sum(r.runs for r in reports),
+        "kept": reports[0].kept,
+        "elapsed_s": sum(r.elapsed_s for r in reports),
         "store_failure": trouble,
         "link": {
             "uplink_bytes_per_s": link.uplink_bytes_per_s,
