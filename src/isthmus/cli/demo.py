@@ -17,6 +17,7 @@ from isthmus.errors import LabError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from isthmus.lab.beds import BedKind
     from isthmus.lab.demo import DemoSettings, Setup
 
 __all__ = ["command"]
@@ -34,6 +35,14 @@ def command(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Build and profile again, whatever is there.")
     ] = False,
+    real_limits: Annotated[
+        bool,
+        typer.Option(
+            "--real-limits",
+            help="Limits by the kernel instead of emulated ones: TCP over a shaped TUN pipe, the "
+            "device under a CPU quota. Linux and root only.",
+        ),
+    ] = False,
     settings_file: Annotated[
         Path | None,
         typer.Option("--settings", help="Another settings file (TOML) than the package's."),
@@ -43,20 +52,24 @@ def command(
         typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
     ] = None,
 ) -> None:
-    """Run a real classifier across an emulated device, links and a real server.
+    """Run a real classifier across a slower device, slow links and a real server.
 
     Starts the server in a process of its own, builds and profiles a bundle of
     the zoo (or reuses the last one), then sends photographs over links of
     several rates, by every static method and by Isthmus in turns, and
     compares every answer with the unsplit network's. About three minutes
-    after set-up.
+    after set-up. The device and the links are emulated, so that it runs
+    everywhere; with --real-limits they are not.
 
     Example: isthmus demo --json demo.json
     """
+    from isthmus.lab.beds import bed_of
     from isthmus.lab.demo import prepare, read_settings, run_part
+    from isthmus.lab.real_bed import missing
     from isthmus.lab.report import draw, summarise
-    from isthmus.lab.server_process import ServerProcess
 
+    if real_limits and (reason := missing()):
+        raise LabError(f"{reason}; without --real-limits the demo runs everywhere")
     zoo = _zoo()
     settings = read_settings(settings_file)
     out = console(stderr=json_target == "-")
@@ -69,17 +82,24 @@ def command(
         raise LabError(f"the zoo has no photograph {unknown[0]}: it has {', '.join(files)}")
     photographs = {name: files[name].read_bytes() for name in settings.photographs}
     models_folder = zoo.model_path(zoo.model_names()[0]).parent
-    _print_settings(out, settings, photographs)
-    with ServerProcess(models_folder, threads=settings.threads) as server:
-        out.print(f"edge server: process {server.pid}, {server.url}", highlight=False)
+    _print_settings(out, settings, photographs, "real" if real_limits else "emulated")
+    made = bed_of(
+        "real" if real_limits else "emulated",
+        models_folder,
+        threads=settings.threads,
+        device_slowdown=settings.device_slowdown,
+    )
+    with made as bed:
+        out.print(f"edge server: process {bed.server.pid}, {bed.server.url}", highlight=False)
         with progress_bars() as progress:
             setup = prepare(
                 folder,
                 models_folder,
-                server,
+                bed,
                 settings,
                 photographs=zoo.photograph_paths(),
                 calibration=zoo.photograph_paths("calibration"),
+                agreement=zoo.agreement_path(),
                 progress=progress,
             )
         _print_setup(out, setup)
@@ -93,7 +113,7 @@ def command(
                     part,
                     settings,
                     setup,
-                    server,
+                    bed,
                     photographs,
                     on_request=lambda r: progress.advance(
                         f"{r.link_mbit_per_s:g} Mbit/s {r.method} {r.photograph}"
@@ -117,12 +137,19 @@ def _zoo() -> Any:
     return isthmus_zoo
 
 
-def _print_settings(out: Console, settings: DemoSettings, photographs: dict[str, bytes]) -> None:
+def _print_settings(
+    out: Console, settings: DemoSettings, photographs: dict[str, bytes], kind: BedKind
+) -> None:
     sizes = ", ".join(f"{name} {len(data) / 1e3:.0f} KB" for name, data in photographs.items())
     links = ", ".join(f"{rate:g}" for rate in settings.links_mbit_per_s)
+    slowdown = settings.device_slowdown
+    limits = {
+        "emulated": f"emulated device: {slowdown:g} times slower than this machine; emulated links",
+        "real": "real limits: kernel TCP over a shaped TUN pipe, device under a CPU quota "
+        f"({1 / slowdown:.3g} of one processor); links",
+    }
     out.print(
-        f"emulated device: {settings.device_slowdown:g} times slower than this machine; emulated "
-        f"links: {links} Mbit/s, round trip {settings.round_trip_s * 1e3:g} ms\n"
+        f"{limits[kind]}: {links} Mbit/s, round trip {settings.round_trip_s * 1e3:g} ms\n"
         f"photographs: {sizes}; each {settings.repeats} times, cut off at "
         f"{settings.request_limit_s:g} s; {settings.threads} thread a side",
         highlight=False,

@@ -1,4 +1,4 @@
-"""The demo: real requests over emulated links, every static choice beside Isthmus.
+"""The demo: real requests over limited links, every static choice beside Isthmus.
 
 It chooses nothing itself: a method is a set of ``Rules`` for the one ``Device``. It prints and
 draws nothing (``cli.demo`` and ``lab.report`` do).
@@ -10,22 +10,20 @@ import math
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from isthmus.building.build import build_bundle
-from isthmus.device.client import Device
-from isthmus.errors import BundleError, LabError, RemoteError
-from isthmus.lab.emulation import SlowedPace
+from isthmus.building.ledger import Ledger
+from isthmus.building.selection import Tolerance
+from isthmus.errors import BundleError, LabError
+from isthmus.lab.beds import Bed, BedKind
+from isthmus.lab.device_side import Devices
 from isthmus.lab.reference import Reference
-from isthmus.lab.server_process import ServerProcess
-from isthmus.lab.shaper import ShapedLink
 from isthmus.loading.bundle import Bundle, open_bundle
 from isthmus.loading.onnx_file import load_graph
 from isthmus.loading.repository import scan_repository
-from isthmus.profiling.profile import profile_bundle
 from isthmus.types.outcome import Outcome
 from isthmus.types.plan import Family, Rules
 from isthmus.types.progress import SILENT, Progress
@@ -49,6 +47,9 @@ METHODS: Mapping[str, frozenset[Family] | None] = {
     "isthmus_again": None,
 }
 """Families of plans that each method may use; ``None`` for all."""
+
+_STATIC = "static"
+"""The device that all static methods share."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,14 @@ class Setup:
         models: ONNX files by name.
         build_s: Seconds that building took; 0 if the bundle was reused.
         profile_s: Seconds that profiling took; 0 if the profile was reused.
+        bed: Whether the limits of device and links are emulated or real.
     """
 
     bundle: Bundle
     models: Mapping[str, Path]
     build_s: float
     profile_s: float
+    bed: BedKind = "emulated"
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Request:
 
     Attributes:
         part: Name of the comparison.
-        link_mbit_per_s: Rate of the emulated link.
+        link_mbit_per_s: Rate of the link.
         method: Who answered.
         photograph: Its name.
         seconds: Time to the answer, at most the limit.
@@ -175,57 +178,65 @@ def read_settings(path: Path | None = None) -> DemoSettings:
 def prepare(
     folder: Path,
     models_folder: Path,
-    server: ServerProcess,
+    bed: Bed,
     settings: DemoSettings,
     *,
     photographs: Sequence[Path],
     calibration: Sequence[Path],
+    agreement: Path | None = None,
     progress: Progress = SILENT,
 ) -> Setup:
     """Build and profile the demo's bundle, or reuse what an earlier demo left in ``folder``.
 
-    A bundle is reused if it is of the same networks, a profile if the emulated device is the same.
+    A bundle is reused if it is of the same networks, a profile if it was made on such a bed.
 
     Args:
         folder: Where the bundle is kept.
-        models_folder: The repository that the server serves.
-        server: A running server; profiling talks to it directly, not over an emulated link.
+        models_folder: The repository that the bed's server serves.
+        bed: Entered before; profiling talks to its server over a link that limits nothing.
         settings: What the demo runs.
         photographs: On these lossy plans must keep the answer.
         calibration: Photographs to measure with.
+        agreement: What has been counted for lossy plans before.
         progress: Told about each step.
     """
-    models = {model.name: model.path for model in scan_repository(models_folder)}
+    used = {part.variant for part in settings.parts}
+    models = {m.name: m.path for m in scan_repository(models_folder) if m.name in used}
     path = folder / "app.isthmus"
     build_s = profile_s = 0.0
     bundle = _reusable(path, models)
     if bundle is None:
         begun_at_s = time.perf_counter()
         build_bundle(
-            models, path, photographs=photographs, calibration=calibration, progress=progress
+            models,
+            path,
+            photographs=photographs,
+            calibration=calibration,
+            tolerance=Tolerance(ledger=Ledger(known=agreement)),
+            progress=progress,
         )
         build_s = time.perf_counter() - begun_at_s
         bundle = open_bundle(path)
-    conditions = {"emulated_slowdown": settings.device_slowdown, "threads": settings.threads}
-    if bundle.profile.get("lab") != conditions:
-        report = profile_bundle(
-            bundle,
-            server.url,
-            threads=settings.threads,
-            pace=SlowedPace(settings.device_slowdown),
-            notes={"lab": conditions},
-            progress=progress,
-        )
-        profile_s = report.elapsed_s
+    if bundle.profile.get("lab") != bed.conditions:
+        begun_at_s = time.perf_counter()
+        with bed.direct() as url:
+            bed.device.profile(
+                path,
+                url,
+                threads=settings.threads,
+                notes={"lab": bed.conditions},
+                progress=progress,
+            )
+        profile_s = time.perf_counter() - begun_at_s
         bundle = open_bundle(path)
-    return Setup(bundle, models, build_s, profile_s)
+    return Setup(bundle, models, build_s, profile_s, bed.kind)
 
 
 def run_part(
     part: Part,
     settings: DemoSettings,
     setup: Setup,
-    server: ServerProcess,
+    bed: Bed,
     photographs: Mapping[str, bytes],
     *,
     on_request: Callable[[Request], None],
@@ -236,7 +247,7 @@ def run_part(
         part: What is compared.
         settings: Links, repeats and limits.
         setup: Bundle and networks.
-        server: A running server.
+        bed: Entered before.
         photographs: Image files by name.
         on_request: Called after each request.
 
@@ -246,25 +257,30 @@ def run_part(
     requests: list[Request] = []
     with Reference(setup.models[part.variant], setup.bundle.variants[part.variant]) as reference:
         for rate_mbit in settings.links_mbit_per_s:
-            with ExitStack() as stack:
-                link = stack.enter_context(
-                    ShapedLink(
-                        server.url,
-                        rate_bits_per_s=rate_mbit * 1e6,
-                        rtt_s=settings.round_trip_s,
+            with (
+                bed.link(rate_bits_per_s=rate_mbit * 1e6, rtt_s=settings.round_trip_s) as url,
+                bed.device.opened(
+                    Devices(
+                        bundle=setup.bundle.path,
+                        url=url,
+                        rules=_device_rules(part),
+                        photographs=photographs,
+                        threads=settings.threads,
+                        limit_s=settings.request_limit_s,
                     )
-                )
-                devices = _devices(part, settings, setup.bundle, link.url, stack)
+                ) as ask,
+            ):
                 for method, name in interleaved(part.methods, tuple(photographs), settings.repeats):
-                    request = _request(
-                        devices[method], part.rules(method), photographs[name], settings
-                    )
+                    device = _STATIC if method in part.static else method
+                    seconds, outcome = ask(device, name, part.rules(method))
                     same, error = (
                         (False, math.nan)
-                        if request[1] is None
-                        else reference.compare(name, photographs[name], request[1].outputs)
+                        if outcome is None
+                        else reference.compare(name, photographs[name], outcome.outputs)
                     )
-                    made = Request(part.name, rate_mbit, method, name, *request, same, error)
+                    made = Request(
+                        part.name, rate_mbit, method, name, seconds, outcome, same, error
+                    )
                     requests.append(made)
                     on_request(made)
     return requests
@@ -283,26 +299,11 @@ def _reusable(path: Path, models: Mapping[str, Path]) -> Bundle | None:
     return bundle if known == digests else None
 
 
-def _devices(
-    part: Part, settings: DemoSettings, bundle: Bundle, url: str, stack: ExitStack
-) -> dict[str, Device]:
-    """Return a device for each method: those that decide learn from their own requests only."""
-
-    def opened(rules: Rules) -> Device:
-        return stack.enter_context(
-            Device(
-                bundle,
-                server=url,
-                rules=rules,
-                threads=settings.threads,
-                timeout_s=settings.request_limit_s,
-                pace=SlowedPace(settings.device_slowdown),
-            )
-        )
-
+def _device_rules(part: Part) -> dict[str, Rules]:
+    """Return the rules of each device: those that decide learn from their own requests only."""
     families = frozenset[Family]().union(*(METHODS[method] or () for method in part.static))
-    static = opened(replace(part.rules(part.static[0]), families=families))
-    return dict.fromkeys(part.static, static) | {m: opened(part.rules(m)) for m in part.own}
+    static = replace(part.rules(part.static[0]), families=families)
+    return {_STATIC: static, **{method: part.rules(method) for method in part.own}}
 
 
 def interleaved(
@@ -314,16 +315,3 @@ def interleaved(
         for name in photographs:
             yield from ((method, name) for method in (*methods[start:], *methods[:start]))
             start = (start + 1) % len(methods)
-
-
-def _request(
-    device: Device, rules: Rules, photograph: bytes, settings: DemoSettings
-) -> tuple[float, Outcome | None]:
-    """Return the time to the answer, cut off at the limit, and the outcome."""
-    begun_at_s = time.perf_counter()
-    try:
-        outcome = device.infer(photograph, rules=rules)
-    except RemoteError:
-        return settings.request_limit_s, None
-    elapsed_s = time.perf_counter() - begun_at_s
-    return min(elapsed_s, settings.request_limit_s), outcome

@@ -24,7 +24,7 @@ _COLOURS = {
 
 
 _DESCRIPTION = (
-    "Two panels. Over the rate of an emulated link, the median time to the answer of every "
+    "Two panels. Over the rate of the link, the median time to the answer of every "
     "method, shaded up to the 95th percentile."
 )
 
@@ -64,7 +64,8 @@ def summarise(requests: Sequence[Request], settings: DemoSettings, setup: Setup)
         "settings": {
             "links_mbit_per_s": list(settings.links_mbit_per_s),
             "round_trip_s": settings.round_trip_s,
-            "emulated_device_slowdown": settings.device_slowdown,
+            "limits": setup.bed,
+            "device_slowdown": settings.device_slowdown,
             "request_limit_s": settings.request_limit_s,
             "repeats": settings.repeats,
             "threads": settings.threads,
@@ -179,6 +180,7 @@ def draw(figures: Mapping[str, Any], target: Path) -> None:
     from matplotlib import pyplot as plt
 
     settings = figures["settings"]
+    is_emulated = settings["limits"] == "emulated"
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
     titles = {"latency": "least latency", "no_pixels": "no pixels leave the device"}
     for panel, (name, title) in zip(panels, titles.items(), strict=True):
@@ -204,14 +206,19 @@ def draw(figures: Mapping[str, Any], target: Path) -> None:
         panel.minorticks_off()
         panel.set_yticks([50, 100, 200, 500, 1000, 2000, 5000])
         panel.set_yticklabels(["50", "100", "200", "500", "1000", "2000", "5000"])
-        panel.set_xlabel("emulated link, Mbit/s")
+        panel.set_xlabel("emulated link, Mbit/s" if is_emulated else "link, Mbit/s")
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
     panels[0].set_ylabel("time to the answer, ms: p50, shaded up to p95")
+    limits = (
+        f"on an emulated device ({settings['device_slowdown']:g} times slower) and emulated links"
+        if is_emulated
+        else "with real limits: kernel TCP over a shaped TUN pipe, device under a CPU quota of "
+        f"{1 / settings['device_slowdown']:.3g}"
+    )
     figure.suptitle(
-        f"measured here on an emulated device ({settings['emulated_device_slowdown']:g} times "
-        f"slower) and emulated links, round trip {settings['round_trip_s'] * 1e3:g} ms",
+        f"measured here {limits}, round trip {settings['round_trip_s'] * 1e3:g} ms",
         fontsize=9,
         color="#666666",
     )

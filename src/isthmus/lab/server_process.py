@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from isthmus.errors import LabError
+from isthmus.lab.real_bed import RealBed
 
 __all__ = ["ServerProcess"]
 
@@ -22,23 +23,33 @@ _STOP_LIMIT_S = 10.0
 
 
 class ServerProcess:
-    """``isthmus serve`` on a free loopback port; a context manager.
+    """``isthmus serve`` on a free port; a context manager.
 
     Attributes:
         url: Its address, once entered.
         pid: Its process id, once entered.
     """
 
-    def __init__(self, models: Path, *, threads: int = 1, start_limit_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        models: Path,
+        *,
+        threads: int = 1,
+        start_limit_s: float = 60.0,
+        bed: RealBed | None = None,
+    ) -> None:
         """Remember what to start.
 
         Args:
             models: Folder of the models.
             threads: Threads of one inference.
             start_limit_s: How long loading and warming up may take.
+            bed: On whose server's side it runs, entered before; on loopback without one.
         """
+        self._bed = bed
         self._command = [
             *(sys.executable, "-m", "isthmus", "serve", str(models)),
+            *("--host", "127.0.0.1" if bed is None else bed.server_address),
             *("--port", "0", "--threads", str(threads)),
         ]
         self._start_limit_s = start_limit_s
@@ -54,7 +65,7 @@ class ServerProcess:
         """
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            self._command,
+            self._command if self._bed is None else self._bed.command("server", self._command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,0 +1,124 @@
+"""The device's side of the demo: it profiles, opens devices and makes requests, and times them.
+
+It knows nothing of links and beds: whoever calls it says where the server is. ``device_process``
+does the same in another process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from isthmus.device.client import Device
+from isthmus.errors import RemoteError
+from isthmus.loading.bundle import open_bundle
+from isthmus.profiling.profile import profile_bundle
+from isthmus.runtime.clock import Pace
+from isthmus.types.outcome import Outcome
+from isthmus.types.plan import Rules
+from isthmus.types.progress import Progress
+
+__all__ = ["Ask", "DeviceSide", "Devices", "DevicesHere"]
+
+
+class Ask(Protocol):
+    """Makes one request."""
+
+    def __call__(self, device: str, photograph: str, rules: Rules) -> tuple[float, Outcome | None]:
+        """Ask a device about a photograph, both by name.
+
+        Returns:
+            Seconds to the answer, at most the devices' limit, and the outcome; ``None`` if the
+            request was cut off.
+        """
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices to open.
+
+    Attributes:
+        bundle: The folder of a profiled bundle.
+        url: The server, as the devices see it.
+        rules: By which each is opened, by its name.
+        photographs: What they will be asked about: image files by name.
+        threads: Threads of one inference.
+        limit_s: A request is cut off after this time.
+    """
+
+    bundle: Path
+    url: str
+    rules: Mapping[str, Rules]
+    photographs: Mapping[str, bytes]
+    threads: int
+    limit_s: float
+
+
+class DeviceSide(Protocol):
+    """Where a device runs."""
+
+    def profile(
+        self, bundle: Path, url: str, *, threads: int, notes: Mapping[str, Any], progress: Progress
+    ) -> None:
+        """Profile a bundle there; see ``profile_bundle``."""
+
+    def opened(self, devices: Devices) -> AbstractContextManager[Ask]:
+        """Open devices there while the block runs."""
+
+
+class DevicesHere:
+    """The device's side in this process.
+
+    Args:
+        pace: How fast it works.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def profile(
+        self, bundle: Path, url: str, *, threads: int, notes: Mapping[str, Any], progress: Progress
+    ) -> None:
+        """Profile a bundle here."""
+        profile_bundle(
+            open_bundle(bundle),
+            url,
+            threads=threads,
+            pace=self._pace,
+            notes=notes,
+            progress=progress,
+        )
+
+    @contextmanager
+    def opened(self, devices: Devices) -> Iterator[Ask]:
+        """Open devices here while the block runs."""
+        with ExitStack() as stack:
+            running = {
+                name: stack.enter_context(
+                    Device(
+                        devices.bundle,
+                        server=devices.url,
+                        rules=rules,
+                        threads=devices.threads,
+                        timeout_s=devices.limit_s,
+                        pace=self._pace,
+                    )
+                )
+                for name, rules in devices.rules.items()
+            }
+
+            def ask(device: str, photograph: str, rules: Rules) -> tuple[float, Outcome | None]:
+                image = devices.photographs[photograph]
+                begun_at_s = time.perf_counter()
+                try:
+                    outcome = running[device].infer(image, rules=rules)
+                except RemoteError:
+                    return devices.limit_s, None
+                elapsed_s = time.perf_counter() - begun_at_s
+                return min(elapsed_s, devices.limit_s), outcome
+
+            yield ask
