@@ -65,7 +65,7 @@ def test_it_prints_plan_timeline_reasons_and_runners_up(run):
     assert f"{latency_ms:.1f} ms, accuracy 75.0%, 9.3 KB sent" in text
     assert re.search(r"link +upload +17.4 ms", text)
     assert re.search(r"server +server +20.0 ms", text)
-    local_from = 3000 / (0.100 - 0.05 - 0.02 - 0.0008) * 8 / 1e3  # against the input tensor
+    local_from = 2000 / (0.100 - 0.05 - 0.02 - 0.0008) * 8 / 1e3  # against a resized photograph
     assert f"{local_from:.3g} kbit/s" in text
     assert "never" in text
 

@@ -7,7 +7,7 @@ import pytest
 
 from isthmus.errors import NoPlanError
 from isthmus.planning.columns import columns_for
-from isthmus.planning.decide import decide
+from isthmus.planning.decide import decide, will_be_late
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.planning.sweep import sweep, value_of, with_value
 from isthmus.types.conditions import Conditions, ImageFacts
@@ -79,6 +79,8 @@ def random_case(rng):
         Rules("least_latency"), Rules(), Rules(deadline_s=0.3),
         Rules(mode="prefer_device"), Rules("least_latency", mode="prefer_edge"),
         Rules(deadline_s=0.3, mode="prefer_device"),
+        Rules(deadline_s=0.3, hedge_above_ratio=0.0), Rules("least_energy", 0.3),
+        Rules("greatest_throughput"),
     ],
 )  # fmt: skip
 def test_it_is_what_deciding_says_everywhere(axis, rules):
@@ -97,8 +99,10 @@ def test_it_is_what_deciding_says_everywhere(axis, rules):
         values += [s.low * (1 + d) for s in stretches[1:] for d in (-1e-6, 1e-6)]
         for value in values:
             plan = decide(table, with_value(now, axis, value), rules)
-            (stretch,) = [s for s in stretches if s.low <= value < s.high or value == s.high]
-            assert (plan.index, plan.slack_s < 0) == (stretch.plan.index, stretch.is_late)
+            (stretch,) = [
+                s for s in stretches if s.low <= value < s.high or value == high == s.high
+            ]
+            assert (plan.index, will_be_late(plan)) == (stretch.plan.index, stretch.is_late)
     assert changes > 0
 
 

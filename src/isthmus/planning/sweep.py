@@ -3,9 +3,13 @@
 Along the uplink's time per byte ``t`` (or a slowdown ``t``), all else fixed, each plan's mean
 latency is one line, or the higher of two while its unit is not ready, and its variance is
 ``v + w t^2``. So the decision can change only where the chosen plan's line meets another one
-(times ``PREFERENCE_RATIO`` if a site is preferred), or where a plan's mean plus ``SAFETY_SDS``
-standard deviations meets the deadline: a root of a quadratic. ``decide`` says which of these
+(times ``PREFERENCE_RATIO`` if a site is preferred), or where a plan's mean plus the safety
+margin meets the deadline: a root of a quadratic. ``decide`` says which of these
 points count.
+
+Energy, throughput, hedges, slow start, and a link whose rate and round trip err together make
+curves of other kinds: there the decision is asked for at ``_SAMPLES`` places, and where two
+neighbours differ, the place between is found by halving.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.planning.columns import BASES, numbers_of
-from isthmus.planning.decide import PREFERENCE_RATIO, SAFETY_SDS, decide
-from isthmus.planning.view import spread_s, view_of
+from isthmus.planning.decide import PREFERENCE_RATIO, decide, will_be_late
+from isthmus.planning.prediction import spread_s
+from isthmus.planning.view import view_of
 from isthmus.types.conditions import Conditions
 from isthmus.types.plan import Plan, PlanTable, Rules
 
@@ -31,6 +36,10 @@ Axis = Literal["uplink_bytes_per_s", "server_slowdown", "device_slowdown"]
 
 _BESIDE = 1e-9
 """Relative distance from a point at which the decision beside it is asked for."""
+
+_SAMPLES = 256
+_HALVINGS = 48
+"""From a 256th of any axis to less than a relative 1e-12."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,9 @@ def sweep(
 
     Returns:
         Stretches that follow one another without a gap; neighbours differ in the plan, or in
-        whether it is late. Their ends are exact up to rounding.
+        whether it is late. Their ends are exact up to rounding; but under rules and conditions
+        that make curves (see above) a stretch may be missed that is shorter than one
+        ``_SAMPLES``-th of the sweep on a logarithmic scale.
 
     Raises:
         NoPlanError: If the rules, or the server's absence, leave no plan.
@@ -92,11 +103,13 @@ def sweep(
     """
     if not 0 < low < high < math.inf:
         raise ValueError(f"a sweep needs 0 < low < high, got {low} and {high}")
-    points_of = _points(table, conditions, rules, axis)
 
     def plan_at(value: float) -> Plan:
         return decide(table, with_value(conditions, axis, value), rules)
 
+    if _has_curves(conditions, rules):
+        return _sampled(plan_at, low, high)
+    points_of = _points(table, conditions, rules, axis)
     found: list[Stretch] = []
     begin = low
     while begin < high:
@@ -107,7 +120,7 @@ def sweep(
             begin = found.pop().low
         middle = plan_at(math.sqrt(begin * end)) if end > begin * (1 + 4 * _BESIDE) else plan
         found.append(
-            Stretch(begin, end, middle if _key(middle) == _key(plan) else plan, plan.slack_s < 0)
+            Stretch(begin, end, middle if _key(middle) == _key(plan) else plan, will_be_late(plan))
         )
         begin = end
     return tuple(found)
@@ -122,7 +135,39 @@ def _first_change(plan: Plan, points: list[float], plan_at: Callable[[float], Pl
 
 
 def _key(plan: Plan) -> tuple[int, bool]:
-    return plan.index, plan.slack_s < 0
+    return plan.index, will_be_late(plan)
+
+
+def _has_curves(conditions: Conditions, rules: Rules) -> bool:
+    return (
+        rules.objective not in ("least_latency", "most_accurate")
+        or rules.hedge_above_ratio is not None
+        or conditions.window_bytes < math.inf
+        or conditions.link.uplink_rtt_correlation != 0
+    )
+
+
+def _sampled(plan_at: Callable[[float], Plan], low: float, high: float) -> tuple[Stretch, ...]:
+    """Return the stretches that samples tell apart, their ends found by halving."""
+    values = np.geomspace(low, high, _SAMPLES + 1).tolist()
+    values[0], values[-1] = low, high
+    keys = [_key(plan_at(value)) for value in values]
+    ends = []
+    for (left, key), (right, following) in pairwise(zip(values, keys, strict=True)):
+        while key != following and left < right:
+            begin, one, end = left, key, right
+            for _ in range(_HALVINGS):
+                middle = math.sqrt(begin * end)
+                found = _key(plan_at(middle))
+                begin, end = (middle, end) if found == one else (begin, middle)
+            left, key = end, _key(plan_at(end))
+            ends.append(end)
+    found_stretches = []
+    for begin, end in pairwise([low, *ends, high]):
+        plan, middle = plan_at(begin), plan_at(math.sqrt(begin * end))
+        chosen = middle if _key(middle) == _key(plan) else plan
+        found_stretches.append(Stretch(begin, end, chosen, will_be_late(plan)))
+    return tuple(found_stretches)
 
 
 def _points(
@@ -161,7 +206,9 @@ def _points(
     growth = np.array([spread_s(view.candidates[owner], at_one) ** 2 for owner in owners])
     deadlines: NDArray[np.float64] = np.empty(0)
     if rules.deadline_s is not None:
-        deadlines = _meets(rules.deadline_s - constants, slopes, variance, growth - variance)
+        left_s = rules.deadline_s - constants
+        z = conditions.safety_sds
+        deadlines = _meets(left_s, slopes, variance, growth - variance, z)
     factors: tuple[float, ...] = (1.0,)
     if rules.mode.startswith("prefer_"):
         factors = (1.0, PREFERENCE_RATIO, 1 / PREFERENCE_RATIO)
@@ -191,12 +238,13 @@ def _meets(
     slopes: NDArray[np.float64],
     variance: NDArray[np.float64],
     growth: NDArray[np.float64],
+    safety_sds: float,
 ) -> NDArray[np.float64]:
-    """Return all t at which ``left - slope t`` is ``SAFETY_SDS sqrt(variance + growth t^2)``.
+    """Return all t at which ``left - slope t`` is ``safety_sds sqrt(variance + growth t^2)``.
 
     Others may be among them, where nothing meets; some may not be numbers.
     """
-    k = SAFETY_SDS**2
+    k = safety_sds**2
     a = slopes**2 - k * growth
     half = left_s * slopes
     c = left_s**2 - k * variance

@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import NoPlanError
-from isthmus.planning.columns import BASES, Numbers, layout_of
+from isthmus.planning.columns import layout_of
+from isthmus.planning.energy import STAGES_BY_STATE
 from isthmus.types.conditions import Conditions
 from isthmus.types.plan import STAGES, PlanRow, PlanTable, Rules
 
-__all__ = ["Candidate", "View", "add_waits", "exclusions", "spread_s", "view_of"]
+__all__ = ["Candidate", "View", "exclusions", "view_of"]
 
 _AFTER_HEAD = STAGES.index("head") + 1
 _UPLOAD = STAGES.index("upload")
 _WAIT = STAGES.index("wait")
-_UPLINK = BASES.index("uplink")
+_BEFORE_LINK = STAGES[: STAGES.index("connect")]
 _VIEWS_KEPT = 64
 _NONE: frozenset[str] = frozenset()
 _NOTHING = b""
@@ -39,23 +40,27 @@ class Candidate(NamedTuple):
         row_index: Its row in the table.
         terms: Stage, base, feature and coefficient of all that is not zero; coefficients after
             an exit count as often as they are taken.
+        shares: The same terms as seconds of each feature, by base, all stages together.
         residual_s: Standard deviation that the terms do not explain, seconds.
         accuracy: 0 to 1.
         sent_bytes: Mean bytes sent, the photograph not included.
         sent_bytes_sd: Their standard deviation.
         files: How often the photograph itself is sent.
-        waits: How often it waits for its unit.
+        waits: How often it goes on to its unit instead of leaving at its exit.
+        can_be_hedged: Whether the device has nothing to do once the message is sent.
     """
 
     row: PlanRow
     row_index: int
     terms: tuple[tuple[str, int, int, float], ...]
+    shares: tuple[tuple[int, tuple[tuple[int, float], ...]], ...]
     residual_s: float
     accuracy: float
     sent_bytes: float
     sent_bytes_sd: float
     files: float
     waits: float
+    can_be_hedged: bool
 
 
 class View(NamedTuple):
@@ -69,6 +74,15 @@ class View(NamedTuple):
         arrivals: Coefficients summed over the stages before ``wait``, float64 ``[V, L]``.
         largest: The largest of ``totals``.
         units: Candidates by the name of the server's unit that they need.
+        locals: The local candidates.
+        files: The candidates that send the photograph itself, int ``[F]``.
+        files_bytes: What the least and the largest of them send beside it.
+        has_exits: Whether some candidate may leave at an exit.
+        states: With ``least_energy``, ``totals`` by what the device does meanwhile, float64
+            ``[4, V, L]``, in the order of ``energy.STAGES_BY_STATE``; else empty.
+        arrays: Figures of all candidates, for deciding many at once.
+        rounds: Rounds of TCP's slow start by the window's bytes, int ``[V]`` each, those of
+            ``files`` left out; remembered by ``slow_start``.
     """
 
     candidates: tuple[Candidate, ...]
@@ -78,10 +92,34 @@ class View(NamedTuple):
     arrivals: NDArray[np.float64]
     largest: float
     units: Mapping[str, tuple[int, ...]]
+    locals: tuple[int, ...]
+    files: NDArray[np.intp]
+    files_bytes: tuple[float, float]
+    has_exits: bool
+    states: NDArray[np.float64]
+    arrays: Arrays
+    rounds: dict[float, NDArray[np.intp]]
+
+
+class Arrays(NamedTuple):
+    """Figures of candidates, ``[V]`` each, named as in ``Candidate``.
+
+    ``busy`` is float64 ``[V, L]``: coefficients summed over the device's stages before the link.
+    """
+
+    row_index: NDArray[np.intp]
+    accuracy: NDArray[np.float64]
+    residual_s: NDArray[np.float64]
+    sent_bytes: NDArray[np.float64]
+    sent_bytes_sd: NDArray[np.float64]
+    waits: NDArray[np.float64]
+    is_remote: NDArray[np.bool_]
+    can_be_hedged: NDArray[np.bool_]
+    busy: NDArray[np.float64]
 
 
 _Restriction = tuple[
-    frozenset[str] | None, frozenset[str] | None, bool, bool, bytes, bool, bool, frozenset[str]
+    frozenset[str] | None, frozenset[str] | None, bool, str, bytes, bool, bool, frozenset[str]
 ]
 _views: dict[int, dict[_Restriction, View]] = {}
 """Views by the identity of their table, as long as it lives."""
@@ -103,7 +141,7 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
         rules.variants,
         rules.families,
         rules.no_pixels_leave,
-        rules.deadline_s is None and rules.objective == "most_accurate",
+        _layout_for(rules),
         _NOTHING if limit is None else _over_budget(table, conditions, limit).tobytes(),
         conditions.is_server_available,
         conditions.cloud is None,
@@ -115,11 +153,20 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
         weakref.finalize(table, _views.pop, id(table)).atexit = False
     found = views.get(key)
     if found is None:
-        found = _lay_out(table, _allowed(table, conditions, rules), is_best_only=key[3])
+        found = _lay_out(table, _allowed(table, conditions, rules), key[3])
         if len(views) >= _VIEWS_KEPT:
             views.clear()
         views[key] = found
     return found
+
+
+def _layout_for(rules: Rules) -> str:
+    """Return what a view must hold beyond the rows that are allowed."""
+    if rules.objective == "least_energy":
+        return "energy"
+    if rules.objective == "most_accurate" and rules.deadline_s is None:
+        return "best only"
+    return ""
 
 
 def _allowed(table: PlanTable, conditions: Conditions, rules: Rules) -> NDArray[np.bool_]:
@@ -181,9 +228,9 @@ def _over_budget(table: PlanTable, conditions: Conditions, limit: float) -> NDAr
     return np.asarray(sent_bytes > limit)
 
 
-def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], *, is_best_only: bool) -> View:
+def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], layout_for: str) -> View:
     """Return the view of the allowed rows (at least one), or of the most accurate of them."""
-    if is_best_only:
+    if layout_for == "best only":
         allowed = allowed & (table.accuracy == table.accuracy[allowed].max())
     indices = sorted(np.flatnonzero(allowed).tolist(), key=lambda index: -table.accuracy[index])
     weighted = table.coefficients[indices]
@@ -192,22 +239,48 @@ def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], *, is_best_only: bool
     layout = layout_of([table.columns[column] for column in needed])
     weighted = weighted[:, :, needed]
     totals = weighted.sum(axis=1)
+    candidates = tuple(
+        _candidate(table, index, weighted[position], layout.sources)
+        for position, index in enumerate(indices)
+    )
     units: dict[str, tuple[int, ...]] = {}
-    for position, index in enumerate(indices):
-        row = table.rows[index]
-        if not row.is_local:
-            units[row.unit] = (*units.get(row.unit, ()), position)
+    for position, candidate in enumerate(candidates):
+        if not candidate.row.is_local:
+            units[candidate.row.unit] = (*units.get(candidate.row.unit, ()), position)
+    with_file = [c.sent_bytes for c in candidates if c.files]
+    states = np.empty((0, 0, 0))
+    if layout_for == "energy":
+        states = np.stack(
+            [
+                weighted[:, [STAGES.index(stage) for stage in stages]].sum(axis=1)
+                for stages in STAGES_BY_STATE.values()
+            ]
+        )
     return View(
-        tuple(
-            _candidate(table, index, weighted[position], layout.sources)
-            for position, index in enumerate(indices)
-        ),
+        candidates,
         layout.sources,
         layout.decode_targets,
         totals,
         table.coefficients[indices][:, :_WAIT, needed].sum(axis=1),
         float(totals.max(initial=0.0)),
         units,
+        locals=tuple(i for i, candidate in enumerate(candidates) if candidate.row.is_local),
+        files=np.array([i for i, c in enumerate(candidates) if c.files], np.intp),
+        files_bytes=(min(with_file, default=0.0), max(with_file, default=0.0)),
+        has_exits=any(candidate.waits < 1.0 for candidate in candidates),
+        states=states,
+        arrays=Arrays(
+            row_index=np.array(indices, np.intp),
+            accuracy=table.accuracy[indices],
+            residual_s=table.residual_s[indices],
+            sent_bytes=table.sent_bytes[indices],
+            sent_bytes_sd=table.sent_bytes_sd[indices],
+            waits=1.0 - table.exit_probability[indices],
+            is_remote=np.array([not c.row.is_local for c in candidates]),
+            can_be_hedged=np.array([c.can_be_hedged for c in candidates]),
+            busy=weighted[:, : len(_BEFORE_LINK)].sum(axis=1),
+        ),
+        rounds={},
     )
 
 
@@ -219,51 +292,30 @@ def _candidate(
 ) -> Candidate:
     """Return one row, whose coefficients ``[S, L]`` are weighted by how often they count."""
     stages, columns = np.nonzero(weighted)
-    terms = zip(stages.tolist(), columns.tolist(), weighted[stages, columns].tolist(), strict=True)
+    seconds = weighted[stages, columns].tolist()
+    terms = tuple(
+        (STAGES[stage], *sources[column], s)
+        for stage, column, s in zip(stages.tolist(), columns.tolist(), seconds, strict=True)
+    )
     files = 0.0
     if "uplink_file_s" in table.columns:
         file = table.columns.index("uplink_file_s")
         files = float(table.coefficients[index, _UPLOAD, file])
+    shares: dict[int, dict[int, float]] = {}
+    for _, base, feature, s in terms:
+        of_base = shares.setdefault(base, {})
+        of_base[feature] = of_base.get(feature, 0.0) + s
+    row = table.rows[index]
     return Candidate(
-        row=table.rows[index],
+        row=row,
         row_index=index,
-        terms=tuple((STAGES[stage], *sources[column], seconds) for stage, column, seconds in terms),
+        terms=terms,
+        shares=tuple((base, tuple(parts.items())) for base, parts in sorted(shares.items())),
         residual_s=float(table.residual_s[index]),
         accuracy=float(table.accuracy[index]),
         sent_bytes=float(table.sent_bytes[index]),
         sent_bytes_sd=float(table.sent_bytes_sd[index]),
         files=files,
         waits=1.0 - float(table.exit_probability[index]),
+        can_be_hedged=not row.is_local and not any(stage == "tail" for stage, *_ in terms),
     )
-
-
-def add_waits(
-    view: View, unit_ready_s: Mapping[str, float], x: list[float], latencies_s: list[float]
-) -> Mapping[int, float]:
-    """Add to the latencies what remains of the units' getting ready; return it by position."""
-    waiting = {
-        position: ready_s
-        for unit, ready_s in unit_ready_s.items()
-        for position in view.units.get(unit, ())
-    }
-    if waiting:
-        arrivals_s = view.arrivals.dot(x).tolist()
-        for position, ready_s in waiting.items():
-            wait_s = max(0.0, ready_s - arrivals_s[position]) * view.candidates[position].waits
-            latencies_s[position] += wait_s
-            waiting[position] = wait_s
-    return waiting
-
-
-def spread_s(candidate: Candidate, numbers: Numbers) -> float:
-    """Return the standard deviation of a candidate's latency, seconds."""
-    features = numbers.features
-    moved = [0.0] * len(BASES)
-    for _, base, feature, seconds in candidate.terms:
-        moved[base] += seconds * features[feature]
-    sent_s = numbers.values[_UPLINK] * candidate.sent_bytes_sd
-    variance = candidate.residual_s * candidate.residual_s + sent_s * sent_s
-    for base, sd in enumerate(numbers.sds):
-        moved_s = moved[base] * sd
-        variance += moved_s * moved_s
-    return math.sqrt(variance)

@@ -100,6 +100,8 @@ def random_table(rows: int, rng: np.random.Generator) -> PlanTable:
             terms["server"] = {"server": float(rng.uniform(0.001, 0.02))}
             sent = float(rng.uniform(5e3, 5e5))
             terms |= link_terms(family, sent_bytes=sent, received_bytes=4000)
+        if family == "returned":
+            terms["tail"] = {"device": float(rng.uniform(0.001, 0.01))}
         row = PlanRow(f"variant-{i % 10}", family, unit="" if family == "local" else f"unit-{i}")
         entries.append(PlanEntry(row, terms, 0.001, accuracy=float(rng.uniform(0.6, 0.8))))
     return compile_table(entries, columns_for(_TARGETS))
