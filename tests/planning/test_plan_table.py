@@ -11,7 +11,6 @@ from isthmus.planning.plan_table import (
     PlanEntry,
     cloud_hop_terms,
     compile_table,
-    drop_dominated,
     link_terms,
 )
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow
@@ -154,63 +153,6 @@ def test_a_table_needs_rows_and_distinct_columns():
         compile_table([], COLUMNS)
     with pytest.raises(ValueError, match="twice"):
         compile_table([local()], (*COLUMNS, "device"))
-
-
-def test_a_worse_row_of_the_same_class_is_dropped():
-    better, worse = split(0.01, 0.01, 1000.0), split(0.02, 0.01, 1000.0)
-    assert drop_dominated([worse, local(), better]) == (local(), better)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"terms": {**split().terms, "server": {"server": 0.009}, "encode": {"device": 1e-9}}},
-        {"residual_s": 0.0005},
-        {"sent_bytes": 999.0},
-        {"sent_bytes_sd": 9.0},
-        {"accuracy": 0.51},
-        {"agreement": 0.96},
-        {"exit_probability": 0.11},
-    ],
-)
-def test_better_in_one_thing_is_enough_to_stay(change):
-    first = split(
-        residual_s=0.001, sent_bytes_sd=10.0, accuracy=0.5, agreement=0.95, exit_probability=0.1
-    )
-    worse = dataclasses.replace(
-        first, residual_s=0.002, sent_bytes=2000.0, sent_bytes_sd=20.0, accuracy=0.4,
-        agreement=0.9, exit_probability=0.0,
-    )  # fmt: skip
-    assert drop_dominated([worse, first]) == (first,)
-    other = dataclasses.replace(worse, **change)
-    assert drop_dominated([other, first]) == (other, first)
-
-
-def test_of_equal_rows_the_first_stays():
-    first, second = local(accuracy=0.5), local(accuracy=0.5)
-    (kept,) = drop_dominated([first, second])
-    assert kept is first
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        PlanRow("other", "split", ("t",), "id", "raw", "u"),
-        PlanRow("net", "tensor", ("x",), "", "raw", "u"),
-        PlanRow("net", "split", ("t",), "id", "raw", "u", exit="early"),
-        PlanRow("net", "split", ("t",), "id", "raw", "u", has_pixels=True),
-        PlanRow("net", "split", ("t",), "id", "raw", "u", is_lossless=False),
-    ],
-)
-def test_rows_of_another_class_are_not_compared(row):
-    entries = (split(), split(9.0, 9.0, 9e9, row=row))
-    assert drop_dominated(entries) == entries
-    same = PlanRow("net", "split", ("v",), "di", "u8", "w")
-    assert drop_dominated([split(), split(9.0, 9.0, 9e9, row=same)]) == (split(),)
-
-
-def test_no_entries():
-    assert drop_dominated([]) == ()
 
 
 def test_the_documented_example_runs():

@@ -19,17 +19,14 @@ well as the second hop (``cloud_hop_terms``).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.types.plan import STAGES, Family, PlanRow, PlanTable
 
-__all__ = [
-    "PlanEntry", "Terms", "cloud_hop_terms", "compile_table", "drop_dominated", "link_terms",
-]  # fmt: skip
+__all__ = ["PlanEntry", "Terms", "cloud_hop_terms", "compile_table", "link_terms"]
 
 Terms = Mapping[str, Mapping[str, float]]
 """Seconds per unit of a column, by stage and column; what is absent is zero."""
@@ -181,43 +178,3 @@ def _check(entry: PlanEntry, columns: Mapping[str, int]) -> None:
             f"{label}: a row with cloud_tensors, and no other, needs the cloud's columns, all in "
             f"the stage `server`, got {sorted(clouded)}; see cloud_hop_terms"
         )
-
-
-def drop_dominated(entries: Sequence[PlanEntry]) -> tuple[PlanEntry, ...]:
-    """Return the entries that can be the best ones, in their order.
-
-    A row is dropped if another one of its class (variant, family, exit, has_pixels, is_lossless)
-    is no worse in every coefficient, residual, bytes, accuracy, agreement and exit probability,
-    and better in one of them, or equal in all and earlier. Resident units are not compared:
-    while the better row's unit loads, the dropped row might have been ready.
-
-    Complexity: O(n^2 k) for n rows of one class and k coefficients.
-    """
-    keys = sorted({(s, c) for e in entries for s, terms in e.terms.items() for c in terms})
-    badness = np.array(
-        [
-            [
-                *(e.terms.get(stage, {}).get(column, 0.0) for stage, column in keys),
-                e.residual_s, e.sent_bytes, e.sent_bytes_sd,
-                -e.accuracy, -e.agreement, -e.exit_probability,
-            ]
-            for e in entries
-        ]
-    )  # fmt: skip
-    classes: dict[tuple[str | bool, ...], list[int]] = {}
-    for index, entry in enumerate(entries):
-        row = entry.row
-        key = (row.variant, row.family, row.exit, row.has_pixels, row.is_lossless)
-        classes.setdefault(key, []).append(index)
-    dropped = {index for members in classes.values() for index in _dominated(badness, members)}
-    return tuple(entry for index, entry in enumerate(entries) if index not in dropped)
-
-
-def _dominated(badness: NDArray[np.float64], members: Sequence[int]) -> Iterable[int]:
-    """Yield those of ``members`` (ascending) that another member dominates."""
-    for index in members:
-        others = np.array([other for other in members if other != index], np.intp)
-        no_worse = (badness[others] <= badness[index]).all(axis=1)
-        better = (badness[others] < badness[index]).any(axis=1) | (others < index)
-        if (no_worse & better).any():
-            yield index
