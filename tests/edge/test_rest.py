@@ -1,8 +1,11 @@
 import asyncio
+import tracemalloc
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
+import zstandard
 
 from isthmus.edge.data_plane import DataPlane
 from isthmus.edge.residency import Residency
@@ -286,3 +289,44 @@ def test_a_full_queue_refuses_with_503(client, monkeypatch):
     reply = infer(client)
     assert reply.status_code == 503
     assert reply.json() == {"error": "full"}
+
+
+@pytest.mark.parametrize("codec", ["zstd", "fp16+zstd", "u8+zstd", "u8c+zstd"])
+@pytest.mark.parametrize("tells_its_size", [True, False])
+def test_a_zstd_bomb_is_the_clients_error_and_takes_no_memory(client, codec, tells_its_size):
+    stream = zstandard.ZstdCompressor(level=1).compressobj(
+        **({"size": 1 << 28} if tells_its_size else {})
+    )
+    bomb = stream.compress(bytes(1 << 28)) + stream.flush()
+    payload = replace(codecs.CODECS[codec].encode(SOME_INPUT), data=bomb)
+    tracemalloc.start()
+    try:
+        reply = infer(
+            client, message=pack_request(InferRequest((WireTensor("image_in", payload),)))
+        )
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 400 <= reply.status_code < 500
+    assert "bytes" in reply.json()["error"]
+    assert most_bytes < 1 << 24
+    assert scores(infer(client)).shape == (1, 5)
+
+
+def test_maps_that_do_not_fit_the_channels_are_named(client):
+    good = codecs.CODECS["u8c"].encode(SOME_INPUT)
+    for key in ("scale", "zero_point"):
+        payload = replace(good, parameters={**good.parameters, key: [1.0, 2.0]})
+        message = pack_request(InferRequest((WireTensor("image_in", payload),)))
+        reply = infer(client, message=message)
+        assert reply.status_code == 400
+        assert f"{key} needs 3 numbers" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("codec", list(codecs.CODECS))
+def test_every_codec_is_understood(client, codec):
+    payload = codecs.CODECS[codec].encode(SOME_INPUT)
+    message = pack_request(InferRequest((WireTensor("image_in", payload),)))
+    assert scores(infer(client, message=message)) == pytest.approx(
+        scores(infer(client)), rel=0.05, abs=0.05
+    )

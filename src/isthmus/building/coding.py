@@ -7,6 +7,7 @@ again what is left when the bundle is profiled. It counts no agreement.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class CodingCost:
 
     Attributes:
         sent_bytes: Of all tensors and what their decoder must know, mean over the samples.
-        seconds: Encoding and decoding on this machine, mean over the samples of the fastest try.
+        seconds: Encoding and decoding on this machine, median over the samples of the fastest try.
     """
 
     sent_bytes: float
@@ -55,7 +56,7 @@ def coding_costs(
     """
     found = {}
     for name, codec in codecs.CODECS.items():
-        sent_bytes, seconds = 0, 0.0
+        sent_bytes, seconds = 0, []
         try:
             for arrays in samples:
                 tries = []
@@ -65,12 +66,12 @@ def coding_costs(
                     for payload, array in zip(payloads, arrays, strict=True):
                         codecs.decode(payload, limit_bytes=array.nbytes)
                     tries.append(now_s() - begun_at_s)
-                seconds += min(tries)
+                seconds.append(min(tries))
                 told = sum(len(json.dumps(dict(payload.parameters))) for payload in payloads)
                 sent_bytes += told + sum(len(payload.data) for payload in payloads)
         except CodecError:
             continue
-        found[name] = CodingCost(sent_bytes / len(samples), seconds / len(samples))
+        found[name] = CodingCost(sent_bytes / len(samples), statistics.median(seconds))
     return found
 
 
@@ -78,19 +79,29 @@ def worth_having(costs: Mapping[str, CodingCost], fidelity: Mapping[str, float])
     """Return the codecs that some link would ask for, the most faithful first.
 
     A codec stays if at some uplink rate from 1 to 1000 Mbit/s its transfer and coding take at
-    least 10 % less time than those of every codec that stays and is no less faithful. Among the
-    equally faithful the faster one is looked at first. The first one always stays.
+    least 10 % less time than those of every other one that stays and is no less faithful. They
+    are compared from the most faithful on, the faster one first, and then once more among those
+    left. The first one always stays: it is what any server understands.
 
     Args:
         costs: By codec.
         fidelity: How faithful each codec is, in any unit; only the order counts.
     """
     order = sorted(costs, key=lambda name: (-fidelity[name], costs[name].seconds))
-    best_s = np.full(_RATES_BYTES_PER_S.shape, np.inf)
-    kept = []
+    taken_s = {
+        name: costs[name].sent_bytes / _RATES_BYTES_PER_S + costs[name].seconds for name in order
+    }
+
+    def gains(name: str, others: list[str]) -> bool:
+        rivals = [taken_s[o] for o in others if o != name and fidelity[o] >= fidelity[name]]
+        best_s = np.min(rivals, axis=0) if rivals else np.inf
+        return bool((taken_s[name] <= (1 - _GAIN_RATIO) * best_s).any())
+
+    kept: list[str] = []
     for name in order:
-        taken_s = costs[name].sent_bytes / _RATES_BYTES_PER_S + costs[name].seconds
-        if (taken_s <= (1 - _GAIN_RATIO) * best_s).any():
+        if gains(name, kept):
             kept.append(name)
-            best_s = np.minimum(best_s, taken_s)
+    for name in kept[1:]:
+        if not gains(name, kept):
+            kept.remove(name)
     return tuple(kept)

@@ -75,7 +75,8 @@ def coded_rows(
         if row.family == "split" and row.cut_id not in costs:
             found = coding_costs([[made[name] for name in row.tensors] for made in samples])
             costs[row.cut_id] = found
-            stay[row.cut_id] = worth_having(found, FIDELITY)
+            here = {r.codec for r in rows if r.cut_id == row.cut_id} & found.keys()
+            stay[row.cut_id] = worth_having({codec: found[codec] for codec in here}, FIDELITY)
     kept = tuple(row for row in rows if row.family != "split" or row.codec in stay[row.cut_id])
     return kept, costs
 
@@ -91,7 +92,7 @@ def select(
 
     Codecs that no link would ask for go first and silently; agreement is counted for what is left
     and not in the ledger; what is beyond the tolerance is left out; then codecs are compared once
-    more, now those that agree as often counting as equally faithful.
+    more, now those counting as equally faithful whose intervals overlap.
 
     Args:
         rows: All plans of one network.
@@ -147,14 +148,31 @@ def _counts(
 def _asked_for(
     candidates: Sequence[Candidate], costs: Mapping[str, Mapping[str, CodingCost]]
 ) -> list[Candidate]:
-    """Return the candidates without codecs that another one beats that agrees as often."""
+    """Return the candidates without codecs that one beats that agrees as often."""
     cuts = dict.fromkeys(c.row.cut_id for c in candidates if c.row.family == "split")
     stay = set()
     for cut in cuts:
-        agreement = {c.row.codec: c.agreement for c in candidates if c.row.cut_id == cut}
-        faithful = {
-            codec: 2.0 if codec in ("raw", "zstd") else share for codec, share in agreement.items()
-        }
-        here = {codec: costs[cut][codec] for codec in agreement}
-        stay |= {(cut, codec) for codec in worth_having(here, faithful)}
+        here = {c.row.codec: c for c in candidates if c.row.cut_id == cut}
+        faithful = _classes(here)
+        found = {codec: costs[cut][codec] for codec in here}
+        stay |= {(cut, codec) for codec in worth_having(found, faithful)}
     return [c for c in candidates if c.row.family != "split" or (c.row.cut_id, c.row.codec) in stay]
+
+
+def _classes(candidates: Mapping[str, Candidate]) -> dict[str, float]:
+    """Return for each codec how faithful it is, as far as the counts can tell codecs apart.
+
+    The lossless ones come first. A lossy one is as faithful as the best of its class as long as
+    their intervals overlap.
+    """
+    found: dict[str, float] = {}
+    rank, least = 0, math.inf
+    for codec, candidate in sorted(candidates.items(), key=lambda item: -item[1].agreement):
+        if candidate.row.is_lossless:
+            found[codec] = 1.0
+            continue
+        low, high = candidate.count.interval
+        if high < least:
+            rank, least = rank - 1, low
+        found[codec] = rank
+    return found

@@ -72,7 +72,7 @@ class _Half:
 
 @dataclass(frozen=True)
 class _AffineU8:
-    """One byte per element, the largest error half a step; per channel from two dimensions on."""
+    """One byte per element, the largest error half a step; channels are a second axis of three."""
 
     name: str
     is_compressed: bool
@@ -83,7 +83,12 @@ class _AffineU8:
         datatype = _float_datatype(self, array)
         values = array if array.dtype == np.float32 else array.astype(np.float32)
         parameters: dict[str, Any] = {"original_datatype": datatype}
-        if self.is_per_channel and values.ndim > 2:
+        if self.is_per_channel:
+            if values.ndim < 3:
+                raise CodecError(
+                    f"{self.name} encodes tensors with channels as second axis, such as NCHW; "
+                    f"this one has shape {list(values.shape)}"
+                )
             quantised, scales, zero_points = quantise_channels(values)
             parameters |= {"scale": scales, "zero_point": zero_points, "axis": 1}
         else:
