@@ -10,9 +10,11 @@ from isthmus.building.complete import complete_bundle, profile_until_complete
 from isthmus.building.selection import Tolerance
 from isthmus.errors import BundleError
 from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.loading.onnx_file import load_graph
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table
 from isthmus.runtime.session import Session
+from isthmus.types.cut import device_layers
 from isthmus.types.plan import PlanRow
 
 TOLERANCE = Tolerance(ratio=0.2, images=20)
@@ -33,17 +35,23 @@ def built(small_model_path, photograph_files, tmp_path_factory):
 
 
 def profiled(path):
-    """Give a bundle a profile in which the network takes a second here and nothing there."""
+    """Give a bundle a profile in which layers take as long as their number, less on the server."""
     bundle = open_bundle(path)
     table = compile_table([PlanEntry(PlanRow("small", "local"), {})], columns_for([20]))
-    stages = {"head": 1e-3, "server": 1e-4}
-    rows = {(c.row.family, c.row.cut_id): c.row for c in bundle.candidates}
-    plans = [
-        {"variant": "small", "family": family, "cut_id": cut_id, "stages_s": stages}
-        for family, cut_id in rows
-    ]
+    graph = load_graph(bundle.head_path("small", ""))
+    plans = []
+    for row in {c.row.cut_id: c.row for c in bundle.candidates}.values():
+        here = len(device_layers(graph, row.tensors)) if row.family == "split" else 0
+        stages = {"head": 1e-3 * here, "server": 1e-4 * (6 - here)}
+        plans.append(_plan(row.family, row.cut_id, stages))
+    plans.append(_plan("local", "", {"head": 6e-3, "server": 0.0}))
+    plans.append(_plan("tensor", "", {"head": 0.0, "server": 6e-4}))
     save_profile(path, table, {"plans": plans})
     return open_bundle(path)
+
+
+def _plan(family, cut_id, stages):
+    return {"variant": "small", "family": family, "cut_id": cut_id, "stages_s": stages}
 
 
 @pytest.fixture

@@ -169,7 +169,8 @@ def command(
     out.print(f"cuts: {completion}", markup=False, soft_wrap=True)
     out.print(
         f"{bundle}: {len(report.table.rows)} plans, {_measured(reports)} in "
-        f"{sum(r.runs for r in reports)} runs, {sum(r.elapsed_s for r in reports):.1f} s; link now {link.uplink_bytes_per_s * 8e-6:.1f} Mbit/s up, "
+        f"{sum(r.runs for r in reports)} runs, {sum(r.elapsed_s for r in reports):.1f} s; "
+        f"link now {link.uplink_bytes_per_s * 8e-6:.1f} Mbit/s up, "
         f"round trip {milliseconds(link.rtt_s)}\n"
         f"next: isthmus infer {bundle} PHOTO.jpg --server {server}",
         markup=False,

@@ -26,7 +26,10 @@ from isthmus.planning.pixels import pixel_tensors
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import Layer, ModelGraph
 
-__all__ = ["CandidateCuts", "candidates", "estimated_layer_s"]
+__all__ = [
+    "CandidateCuts", "behind_activations", "candidates", "codec_ways", "estimated_device_s",
+    "estimated_layer_s",
+]  # fmt: skip
 
 _FLOPS_PER_S = 2e10  # one core of a phone or single-board computer, float32, in onnxruntime
 _MOVED_BYTES_PER_S = 5e9
@@ -112,7 +115,8 @@ def candidates(graph: ModelGraph, *, limit: int) -> CandidateCuts:
     """
     if limit < 0:
         raise ValueError(f"limit must not be negative, got {limit}")
-    ways = _ways(graph)
+    device_s = estimated_device_s(graph)
+    ways = codec_ways(graph, device_s, device_s / _SERVER_SPEEDUP)
     hulls = [frontier(way).plans for way in ways]
     wins = _wins(graph, hulls)
     near = _near_minima(graph)
@@ -150,20 +154,33 @@ def estimated_layer_s(graph: ModelGraph, layer: Layer) -> float:
     return layer.flops / _FLOPS_PER_S + moved / _MOVED_BYTES_PER_S + _LAYER_OVERHEAD_S
 
 
-def _ways(graph: ModelGraph) -> list[PlanCosts]:
-    """Return the estimated costs for each codec, with and without leave to send pixels.
+def estimated_device_s(graph: ModelGraph) -> NDArray[np.float64]:
+    """Return a rough time of every layer on a device, float64 ``[n]``, seconds.
 
     An activation that is fused with the layer before costs nothing of its own.
     """
     device_s = np.array([estimated_layer_s(graph, layer) for layer in graph.layers])
     fused = [index for name in graph.tensors if (index := _fused(graph, name)) is not None]
     device_s[fused] = 0.0
+    return device_s
+
+
+def codec_ways(
+    graph: ModelGraph, device_s: NDArray[np.float64], server_s: NDArray[np.float64]
+) -> list[PlanCosts]:
+    """Return the costs for each codec, with and without leave to send pixels.
+
+    Args:
+        graph: The network.
+        device_s: Time of every layer on the device, ``[n]``, seconds.
+        server_s: The same on the server.
+    """
     sizes = {name: graph.tensors[name].size_bytes for name, r in graph.consumers.items() if r}
     return [
         PlanCosts(
             graph,
             device_s,
-            device_s / _SERVER_SPEEDUP,
+            server_s,
             {name: math.inf if name in kept else size * ratio for name, size in sizes.items()},
             {name: size * codec_s for name, size in sizes.items()},
         )
@@ -178,7 +195,7 @@ def _wins(graph: ModelGraph, hulls: Iterable[Sequence[FrontierPlan]]) -> Mapping
         least = (_GRID_WEIGHTS @ np.array([plan.costs for plan in plans]).T).argmin(axis=1)
         counts = np.bincount(least, minlength=len(plans)).tolist()
         for plan, count in zip(plans, counts, strict=True):
-            wins[_behind_activations(graph, plan.tensors)] += count
+            wins[behind_activations(graph, plan.tensors)] += count
     return wins
 
 
@@ -231,7 +248,7 @@ class _StageTimes:
             if not gains[best] > 1 + _ERROR_RATIO:
                 return found
             have = np.minimum(have, self.seconds[best])
-            found.append(_behind_activations(graph, crossing_tensors(graph, self.plans[best])))
+            found.append(behind_activations(graph, crossing_tensors(graph, self.plans[best])))
 
     def gap(self, graph: ModelGraph, kept: Iterable[frozenset[int]]) -> float:
         """Return how much longer the longest stage is with the kept plans than with all."""
@@ -261,7 +278,7 @@ def _near_minima(graph: ModelGraph) -> list[_Tensors]:
         if len(read) == 1:
             size = graph.tensors[read[0]].size_bytes
             if size <= (1 + _ERROR_RATIO) * least:
-                found.append(_behind_activations(graph, (read[0],)))
+                found.append(behind_activations(graph, (read[0],)))
             least = min(least, size)
     return found
 
@@ -274,7 +291,7 @@ def _fused(graph: ModelGraph, name: str) -> int | None:
     return None
 
 
-def _behind_activations(graph: ModelGraph, cut: _Tensors) -> _Tensors:
+def behind_activations(graph: ModelGraph, cut: _Tensors) -> _Tensors:
     """Return the cut moved behind the activations that alone read one of its tensors."""
     moved: set[str] = set()
     for name in cut:

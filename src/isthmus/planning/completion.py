@@ -1,0 +1,116 @@
+"""Cuts that measured times call for and that a network's candidates lack. It measures nothing.
+
+The first candidates come from estimates (``candidates``). With heads and tails measured, layer
+times can be calibrated on them, and some other cut may turn out to be worth having.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.errors import CutError
+from isthmus.planning.candidates import behind_activations, codec_ways
+from isthmus.planning.cheapest_plan import PlanCosts
+from isthmus.planning.envelope import STATED_CONE, Condition, Envelope, cost_s
+from isthmus.planning.frontier import FrontierPlan, frontier
+from isthmus.types.cut import device_layers
+from isthmus.types.graph import ModelGraph
+
+__all__ = ["MissingCuts", "missing_cuts"]
+
+_NOISE_RATIO = 0.03
+"""Cuts that gain less than this anywhere are not worth a head and a tail in memory."""
+
+_Tensors = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MissingCuts:
+    """Cuts worth adding, and what is lost without and with them.
+
+    Attributes:
+        cuts: Frontier tensors of each, sorted.
+        gap_ratio: How much slower the best plan that is known can be than the best of all, under
+            any condition of the stated cone, as far as the calibrated times are true.
+        left_ratio: The same once the cuts are added.
+    """
+
+    cuts: tuple[_Tensors, ...]
+    gap_ratio: float
+    left_ratio: float
+
+
+def missing_cuts(
+    graph: ModelGraph,
+    device_s: NDArray[np.float64],
+    server_s: NDArray[np.float64],
+    known: Collection[_Tensors],
+    *,
+    most: int,
+) -> MissingCuts:
+    """Return the cuts to add so that no plan is better by more than noise anywhere.
+
+    The frontier of the calibrated times is exact for each codec, with and without leave to send
+    pixels. Where the known plans lose most against it, the frontier's best is added, and again,
+    until they lose less than 3 % everywhere, or ``most`` were added.
+
+    Args:
+        graph: The network.
+        device_s: Calibrated time of every layer on the device, ``[n]``, seconds.
+        server_s: The same on the server.
+        known: Frontier tensors of the cuts that are there.
+        most: Greatest number of cuts to add.
+    """
+    kept = {cut: device_layers(graph, cut) for cut in known}
+    added: list[_Tensors] = []
+    first_gaps, last_gaps = [], []
+    for way in codec_ways(graph, device_s, server_s):
+        hull = frontier(way).plans
+        gap_ratio, at = _gap(way, hull, kept.values())
+        first_gaps.append(gap_ratio)
+        while gap_ratio > _NOISE_RATIO and len(added) < most:
+            best = min(hull, key=lambda plan: cost_s(plan.costs, at))
+            cut = behind_activations(graph, best.tensors)
+            device = _interior(graph, cut)
+            if device is None or cut in kept:
+                break
+            kept[cut] = device
+            added.append(cut)
+            gap_ratio, at = _gap(way, hull, kept.values())
+        last_gaps.append(gap_ratio)
+    return MissingCuts(tuple(added), max(first_gaps), max(last_gaps))
+
+
+def _gap(
+    way: PlanCosts, hull: Sequence[FrontierPlan], kept: Collection[frozenset[int]]
+) -> tuple[float, Condition]:
+    """Return how much slower the best kept plan can be than the best of all, and where."""
+    envelope = Envelope(STATED_CONE)
+    whole = frozenset(range(len(way.graph.layers)))
+    for index, device in enumerate([whole, frozenset[int](), *kept]):
+        costs = way.of(device)
+        if math.isfinite(costs[1]):
+            envelope.add(index, costs)
+    worst, at = 0.0, STATED_CONE.corners[0]
+    for corner in envelope.corners():
+        least_s = min(cost_s(plan.costs, corner.condition) for plan in hull)
+        if least_s > 0 and corner.cost_s / least_s - 1 > worst:
+            worst, at = corner.cost_s / least_s - 1, corner.condition
+    return worst, at
+
+
+def _interior(graph: ModelGraph, cut: _Tensors) -> frozenset[int] | None:
+    """Return the device's layers of a cut with layers on both sides that a tail can answer."""
+    if set(cut) & set(graph.outputs):
+        return None
+    with suppress(CutError):
+        device = device_layers(graph, cut)
+        if 0 < len(device) < len(graph.layers):
+            return device
+    return None
