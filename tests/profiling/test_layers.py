@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -5,7 +6,12 @@ import pytest
 
 from isthmus.errors import ModelError
 from isthmus.loading.onnx_file import load_graph
-from isthmus.profiling.layers import measure_layers, units_of_kernels
+from isthmus.profiling.layers import (
+    FusedUnit,
+    layer_shares_s,
+    measure_layers,
+    units_of_kernels,
+)
 from isthmus.runtime.session import Kernel
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 
@@ -117,3 +123,12 @@ def test_real_networks_are_traced_layer_by_layer():
     assert all(
         sum(graph.layers[i].op_type in heavy for i in unit.layers) <= 1 for unit in times.units
     )
+
+
+def test_a_units_time_is_shared_out_by_operations():
+    layers = [
+        replace(layer, flops=f) for layer, f in zip(CHAIN.layers, (98, 1, 1, 0, 0), strict=True)
+    ]
+    graph = replace(CHAIN, layers=tuple(layers))
+    units = [FusedUnit((0, 1, 2), 2.0), FusedUnit((3, 4), 1.0)]
+    assert layer_shares_s(graph, units).tolist() == pytest.approx([1.96, 0.02, 0.02, 0.5, 0.5])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -10,12 +11,16 @@ import typer
 from rich.markup import escape
 
 from isthmus.cli.output import console, write_json
+from isthmus.cli.predicted import predicted_record, predicted_table, print_predicted
 from isthmus.cli.rules import (
     Deadline,
     Fastest,
+    HedgeAbove,
     MaxSentBytes,
     Mode,
     NoPixelsLeave,
+    Objective,
+    PowerDrawn,
     Variants,
     check_variants,
     rules_from_options,
@@ -68,15 +73,49 @@ def command(
     deadline: Deadline = None,
     variant: Variants = None,
     no_pixels_leave: NoPixelsLeave = False,
+    objective: Objective = None,
     fastest: Fastest = False,
     mode: Mode = "auto",
     max_sent_bytes: MaxSentBytes = None,
+    power: PowerDrawn = None,
+    hedge: HedgeAbove = None,
+    connection: Annotated[
+        str,
+        typer.Option(
+            help="warm: sends as fast as the link; idle: TCP starts slowly again; new: it has to "
+            "be made first, too."
+        ),
+    ] = "warm",
     server_slowdown: Annotated[
         float, typer.Option(help="How much slower the server is than when profiled.")
     ] = 1.0,
     device_slowdown: Annotated[
         float, typer.Option(help="How much slower the device is than when profiled.")
     ] = 1.0,
+    device_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|PRESET",
+            help="Plan for an absent device: a site model from `isthmus profile --layers`, or "
+            "raspberry-pi-3b or desktop-2018 (Edgent's published figures). Every figure is then "
+            "predicted.",
+        ),
+    ] = None,
+    server_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|PRESET",
+            help="With --device-model: predict the server, too; needed if the bundle was not "
+            "profiled.",
+        ),
+    ] = None,
+    with_loading: Annotated[
+        bool,
+        typer.Option(
+            "--with-loading",
+            help="With --device-model: each inference loads its part first, as in Edgent's table.",
+        ),
+    ] = False,
     runners_up: Annotated[int, typer.Option(min=0, help="How many runners-up to print.")] = 5,
     map_target: Annotated[
         Path | None,
@@ -99,6 +138,8 @@ def command(
     and server load each of them would win.
 
     Example: isthmus plan app.isthmus --uplink 10mbit --rtt 20ms --deadline 80ms
+
+    Example: isthmus plan app.isthmus --device-model kiosk.json
     """
     from isthmus.loading.bundle import open_bundle
     from isthmus.planning.explain import explain
@@ -110,6 +151,9 @@ def command(
         fastest=fastest,
         mode=mode,
         max_sent_bytes=max_sent_bytes,
+        objective=objective,
+        power=power,
+        hedge=hedge,
     )
     opened = open_bundle(bundle)
     check_variants(rules, opened.variants, bundle)
@@ -117,19 +161,25 @@ def command(
         _conditions(opened, uplink, downlink, rtt, _facts(opened, image, size, file_bytes)),
         server_slowdown=server_slowdown,
         device_slowdown=device_slowdown,
+        **_connection(connection),
     )
     if map_target is not None and map_target.suffix not in (".svg", ".png"):
         raise typer.BadParameter("a map is an .svg or a .png file", param_hint="--map")
-    table = opened.profiled_table()
+    predicted = predicted_table(opened, device_model, server_model, is_loaded=not with_loading)
+    table = predicted.table if predicted is not None else opened.profiled_table()
     found = explain(table, conditions, rules)
-    record = _record(found, conditions)
+    record = _record(found, conditions, rules)
+    if predicted is not None:
+        record = predicted_record(record, predicted)
     if map_target is not None:
         record["map"] = _draw_map(table, conditions, rules, map_target)
     write_json(record, json_target)
     if json_target != "-":
         out = console()
         out.print(_conditions_line(conditions), soft_wrap=True)
-        _print(out, found, runners_up)
+        if predicted is not None:
+            print_predicted(out, predicted)
+        _print(out, found, rules, runners_up, "predicted " if predicted is not None else "")
         if map_target is not None:
             out.print(f"map: {escape(str(map_target))}", soft_wrap=True)
 
@@ -175,6 +225,12 @@ def _fixed(conditions: Conditions, rules: Rules, *, has_slowdown: bool) -> str:
         parts.append("only " + ", ".join(sorted(rules.variants)))
     if rules.no_pixels_leave:
         parts.append("no pixels leave")
+    if rules.objective in ("least_energy", "greatest_throughput"):
+        parts.append(rules.objective.replace("_", " "))
+    if rules.hedge_above_ratio is not None:
+        parts.append(f"hedged above {rules.hedge_above_ratio:.1%} late")
+    if conditions.window_bytes < math.inf:
+        parts.append(f"TCP starts with {conditions.window_bytes / 1e3:.1f} KB")
     if rules.mode != "auto":
         parts.append(rules.mode.replace("_", " "))
     if rules.max_sent_bytes is not None:
@@ -186,6 +242,27 @@ def _stretch_records(parts: Sequence[Stretch]) -> list[dict[str, Any]]:
     return [
         {"low": p.low, "high": p.high, "plan": p.plan.row.label, "late": p.is_late} for p in parts
     ]
+
+
+def _connection(state: str) -> dict[str, Any]:
+    """Return what a connection's state is as fields of the conditions.
+
+    Raises:
+        typer.BadParameter: If it is none of the three.
+    """
+    from isthmus.types.link import INITIAL_WINDOW_BYTES
+
+    slow = {"window_bytes": float(INITIAL_WINDOW_BYTES)}
+    states: dict[str, dict[str, Any]] = {
+        "warm": {},
+        "idle": slow,
+        "new": slow | {"is_connected": False},
+    }
+    if state not in states:
+        raise typer.BadParameter(
+            f"{state!r} is none of {', '.join(states)}", param_hint="--connection"
+        )
+    return states[state]
 
 
 def _parsed(text: str, parse: Callable[[str], _T], option: str) -> _T:
@@ -200,8 +277,13 @@ def _conditions(
 ) -> Conditions:
     """Return the conditions; what is given is taken as certain, the rest is as profiled."""
     from isthmus.types.conditions import Conditions
+    from isthmus.types.link import Link
 
-    link = opened.profiled_link()
+    if opened.table is None and uplink is not None and rtt is not None:
+        rate = _parsed(uplink, bytes_per_s_from_text, "--uplink")
+        link = Link(rate, rate, _parsed(rtt, seconds_from_text, "--rtt"))
+    else:
+        link = opened.profiled_link()
     if uplink is not None:
         rate = _parsed(uplink, bytes_per_s_from_text, "--uplink")
         link = replace(
@@ -253,12 +335,13 @@ def _conditions_line(conditions: Conditions) -> str:
     )
 
 
-def _print(out: Console, found: Explanation, count: int) -> None:
+def _print(out: Console, found: Explanation, rules: Rules, count: int, status: str) -> None:
     from rich import box
     from rich.table import Table
 
     plan = found.plan
-    out.print(f"\n[bold]{escape(plan.row.label)}[/bold]  {_figures(plan)}", soft_wrap=True)
+    out.print(f"\n[bold]{escape(plan.row.label)}[/bold]  {status}{_figures(plan)}", soft_wrap=True)
+    out.print(escape(_costs(plan, found.intervals_s[plan.index], rules)), soft_wrap=True)
     stages = Table.grid(padding=(0, 2))
     longest_s = max(plan.stages_s.values())
     for stage, seconds in plan.stages_s.items():
@@ -280,7 +363,7 @@ def _print(out: Console, found: Explanation, count: int) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("runner-up", overflow="fold")
-    for title in ("time", "against", "accuracy", "KB sent", "wins at uplink", "at server"):
+    for title in (f"{status}time", "against", "accuracy", "KB sent", "wins at uplink", "at server"):
         table.add_column(title, justify="right")
     for other in shown:
         table.add_row(*_runner_up_cells(other))
@@ -303,11 +386,30 @@ def _runner_up_cells(other: RunnerUp) -> tuple[str, ...]:
 
 def _figures(plan: Plan) -> str:
     spread = f" ± {milliseconds(plan.latency_sd_s)}" if plan.latency_sd_s else ""
-    late = " [red]probably late[/red]" if plan.slack_s < 0 else ""
+    from isthmus.planning.decide import will_be_late
+
+    late = " [red]probably late[/red]" if will_be_late(plan) else ""
     return (
         f"{milliseconds(plan.latency_s)}{spread}{late}, accuracy {plan.accuracy:.1%}, "
         f"{plan.sent_bytes / 1e3:.1f} KB sent"
     )
+
+
+def _costs(plan: Plan, interval_s: float, rules: Rules) -> str:
+    """Say what a plan takes of the device and of a stream, and how often it is late."""
+    source = rules.power.source
+    parts = [f"{plan.energy_j * 1e3:.1f} mJ of the device ({source} power)"]
+    if interval_s > 0:
+        parts.append(f"at most {1 / interval_s:.3g} a second")
+    if rules.deadline_s is not None:
+        parts.append(f"late in {plan.late_ratio:.1%}")
+    if plan.hedge is not None:
+        hedge = plan.hedge
+        parts.append(
+            f"hedge after {milliseconds(hedge.start_s)}: {hedge.row.label}, then late in "
+            f"{hedge.late_ratio:.2%}"
+        )
+    return "; ".join(parts)
 
 
 def _stays(axis: str, parts: Sequence[Stretch], plan: Plan) -> str:
@@ -328,9 +430,10 @@ def _stays(axis: str, parts: Sequence[Stretch], plan: Plan) -> str:
     return escape(f"{name}: {'; '.join(beyond)}." if beyond else f"{name}: changes nothing.")
 
 
-def _record(found: Explanation, conditions: Conditions) -> dict[str, Any]:
+def _record(found: Explanation, conditions: Conditions, rules: Rules) -> dict[str, Any]:
     link, image = conditions.link, conditions.image
     assert image is not None
+    window_bytes, power = conditions.window_bytes, rules.power
     return {
         "conditions": {
             "uplink_bytes_per_s": link.uplink_bytes_per_s,
@@ -338,6 +441,8 @@ def _record(found: Explanation, conditions: Conditions) -> dict[str, Any]:
             "rtt_s": link.rtt_s,
             "device_slowdown": conditions.device_slowdown,
             "server_slowdown": conditions.server_slowdown,
+            "is_connected": conditions.is_connected,
+            "window_bytes": window_bytes if window_bytes < math.inf else None,
             "image": {
                 "format": image.format,
                 "width": image.width,
@@ -345,18 +450,23 @@ def _record(found: Explanation, conditions: Conditions) -> dict[str, Any]:
                 "file_bytes": image.file_bytes,
             },
         },
-        "plan": {**_plan_record(found.plan), "stages_s": dict(found.plan.stages_s)},
+        "power": asdict(power),
+        "plan": {
+            **_plan_record(found.plan, found),
+            "hedge": _hedge_record(found.plan),
+            "stages_s": dict(found.plan.stages_s),
+        },
         "why": list(found.why),
         "excluded": dict(found.excluded),
         "runners_up": [
-            {**_plan_record(r.plan), "later_s": r.later_s, "wins_at": dict(r.wins_at)}
+            {**_plan_record(r.plan, found), "later_s": r.later_s, "wins_at": dict(r.wins_at)}
             for r in found.runners_up
         ],
         "along": {axis: _stretch_records(parts) for axis, parts in found.stretches.items()},
     }
 
 
-def _plan_record(plan: Plan) -> dict[str, Any]:
+def _plan_record(plan: Plan, found: Explanation) -> dict[str, Any]:
     return {
         "label": plan.row.label,
         "variant": plan.row.variant,
@@ -367,4 +477,18 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
         "accuracy": plan.accuracy,
         "sent_bytes": plan.sent_bytes,
         "slack_s": plan.slack_s,
+        "late_ratio": plan.late_ratio,
+        "energy_j": plan.energy_j,
+        "interval_s": found.intervals_s[plan.index],
+    }
+
+
+def _hedge_record(plan: Plan) -> dict[str, Any] | None:
+    if plan.hedge is None:
+        return None
+    return {
+        "label": plan.hedge.row.label,
+        "start_s": plan.hedge.start_s,
+        "accuracy": plan.hedge.accuracy,
+        "late_ratio": plan.hedge.late_ratio,
     }

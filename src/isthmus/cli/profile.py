@@ -119,6 +119,8 @@ def command(
     Example: isthmus profile --layers --save-model kiosk.json
     """
     if layers:
+        if bundle is not None or server is not None:
+            raise typer.BadParameter("--layers goes without a bundle and --server")
         from isthmus.cli.profile_layers import profile_layers
 
         profile_layers(networks or [], save_model, threads, json_target)

@@ -51,11 +51,12 @@ def profile_layers(
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     )
+    papers = fit_site_model(model.name, measured, features="papers")
     if save_model is not None:
         save_site_model(model, save_model)
     if json_target is not None:
-        write_json(_record(model, measured), json_target)
-    _print(model, measured, save_model, has_json_on_stdout=json_target == "-")
+        write_json(_record(model, papers, measured), json_target)
+    _print(model, papers, measured, save_model, has_json_on_stdout=json_target == "-")
 
 
 def _files(named: Sequence[Path]) -> list[Path]:
@@ -90,10 +91,13 @@ def _measured(file: Path, threads: int) -> MeasuredNetwork:
     )
 
 
-def _record(model: SiteModel, measured: Sequence[MeasuredNetwork]) -> dict[str, object]:
+def _record(
+    model: SiteModel, papers: SiteModel, measured: Sequence[MeasuredNetwork]
+) -> dict[str, object]:
     return {
         "name": model.name,
         "errors": dict(model.errors),
+        "errors_with_papers_features": dict(papers.errors),
         "spread_ratio": model.spread_ratio,
         "overhead_s": model.overhead_s,
         "scale_ratio": model.scale_ratio,
@@ -115,6 +119,7 @@ def _record(model: SiteModel, measured: Sequence[MeasuredNetwork]) -> dict[str, 
 
 def _print(
     model: SiteModel,
+    papers: SiteModel,
     measured: Sequence[MeasuredNetwork],
     saved: Path | None,
     *,
@@ -140,7 +145,10 @@ def _print(
     lines = [
         "each network predicted from the others: median error "
         f"{errors['network_median_ratio']:.1%}, 95 % within {errors['network_p95_ratio']:.0%}; "
-        f"single units {errors['unit_median_ratio']:.0%} and {errors['unit_p95_ratio']:.0%}"
+        f"single units {errors['unit_median_ratio']:.0%} and {errors['unit_p95_ratio']:.0%}",
+        "with the papers' features instead: median "
+        f"{papers.errors['network_median_ratio']:.0%}, 95 % within "
+        f"{papers.errors['network_p95_ratio']:.0%}",
     ]
     if saved is not None:
         lines.append(

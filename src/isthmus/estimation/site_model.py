@@ -91,8 +91,8 @@ class SiteModel:
         """
         if not layers:
             return Predicted(0.0, 0.0)
-        units = fused_units(graph, layers) if self.is_fused else [(i,) for i in layers]
-        sum_s = sum(self.regression.predicted_s(work_of(graph, unit)) for unit in units)
+        work = [work_of(graph, unit) for unit in self._units(graph, layers)]
+        sum_s = sum(map(self.regression.predicted_s, work))
         seconds = self.overhead_s + self.scale_ratio * sum_s
         if not is_loaded and self.loading is not None:
             weights = sum(graph.layers[index].weight_bytes for index in layers)
@@ -110,17 +110,17 @@ class SiteModel:
                 f"{self.largest_input_px} pixels; {graph.name} takes {longest}, so its times are "
                 "far too low"
             )
-        unknown = {
-            layer.op_type
-            for index, layer in enumerate(graph.layers)
-            if layer.flops and self._is_pooled(work_of(graph, (index,)))
-        }
+        work = [work_of(graph, unit) for unit in self._units(graph, range(len(graph.layers)))]
+        unknown = {unit.kind for unit in work if unit.flops and self._is_pooled(unit)}
         if unknown:
             found.append(
                 f"{self.name}: knows nothing of {', '.join(sorted(unknown))} in {graph.name}; "
                 "predicted as an average layer"
             )
         return tuple(found)
+
+    def _units(self, graph: ModelGraph, layers: Collection[int]) -> Sequence[tuple[int, ...]]:
+        return fused_units(graph, layers) if self.is_fused else [(index,) for index in layers]
 
     def _is_pooled(self, work: Work) -> bool:
         return self.regression.model_of(work) is self.regression.pooled

@@ -16,12 +16,13 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.errors import ModelError
 from isthmus.runtime.session import Kernel, Session, profiled_runs
 from isthmus.types.graph import ModelGraph, TensorSpec
 
-__all__ = ["FusedUnit", "LayerTimes", "measure_layers", "units_of_kernels"]
+__all__ = ["FusedUnit", "LayerTimes", "layer_shares_s", "measure_layers", "units_of_kernels"]
 
 RUNS = 25
 """Timed runs of each network; medians count."""
@@ -119,6 +120,27 @@ def measure_layers(
     ran = {layer for unit in units for layer in unit.layers}
     units += [FusedUnit((i,), 0.0) for i in range(len(graph.layers)) if i not in ran]
     return LayerTimes(tuple(sorted(units, key=attrgetter("layers"))), float(np.median(whole_s)))
+
+
+def layer_shares_s(graph: ModelGraph, units: Sequence[FusedUnit]) -> NDArray[np.float64]:
+    """Return a time for every layer: its unit's, shared out by operations.
+
+    A cut inside a unit leaves the convolution on one side and an activation on the other, so that
+    nearly all of the time belongs to the convolution. Units without operations share evenly.
+
+    Args:
+        graph: The network.
+        units: Its units; layers in none get 0.
+
+    Returns:
+        Seconds, float64 ``(layers,)``; their sum is that of the units.
+    """
+    shares = np.zeros(len(graph.layers))
+    for unit in units:
+        flops = np.array([graph.layers[index].flops for index in unit.layers], dtype=np.float64)
+        weights = flops if flops.any() else np.ones(len(flops))
+        shares[list(unit.layers)] = unit.seconds * weights / weights.sum()
+    return shares
 
 
 def units_of_kernels(graph: ModelGraph, kernels: Sequence[Kernel]) -> list[tuple[int, ...]]:
