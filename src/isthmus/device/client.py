@@ -15,6 +15,8 @@ from typing import Self
 
 from isthmus.device.beliefs import Beliefs
 from isthmus.device.hedged import HedgedSender
+from isthmus.device.prober import Prober
+from isthmus.device.probes import Probes
 from isthmus.device.server_watch import ServerWatch
 from isthmus.errors import CodecError, NoPlanError, RemoteError, RemoteTimeoutError
 from isthmus.estimation.link import LinkEstimate
@@ -74,6 +76,7 @@ class Device:
         threads: int = 1,
         timeout_s: float = 5.0,
         pace: Pace = FULL_PACE,
+        is_probing: bool = True,
     ) -> None:
         """Open a bundle, load what the rules may need, and look at the link.
 
@@ -90,6 +93,8 @@ class Device:
             timeout_s: Longest time to wait for the server's answer to one request; less where a
                 deadline is nearer. Then the best local plan answers.
             pace: How fast this device works; for the lab's emulated devices.
+            is_probing: Whether to look, in the background and ever more seldom, at a link that
+                no request has used for two seconds, and at a site that seems slow and is avoided.
 
         Raises:
             BundleError: If the bundle is broken or was not profiled.
@@ -120,6 +125,13 @@ class Device:
         self._warm_up(rows)
         if self._watch is not None and self._watch.look():
             self._look_at_link()
+        self._probing = HttpTransport(server) if is_probing and server is not None else None
+        probes = Probes(self._beliefs, self._lock, self._table, rows, self._bundle.photographs())
+        self._prober = Prober(
+            [*probes.of_device(self._runner, pace), *probes.of_server(self._runner, self._probing)]
+            if is_probing
+            else []
+        )
 
     def __enter__(self) -> Self:
         """Return the device itself."""
@@ -136,7 +148,10 @@ class Device:
 
     def close(self) -> None:
         """Close the connection and give the networks' memory back."""
+        self._prober.close()
         with self._lock:
+            if self._probing is not None:
+                self._probing.close()
             if self._hedged is not None:
                 self._hedged.close()
             if self._watch is not None:
@@ -183,7 +198,9 @@ class Device:
         """
         wanted = _with_deadline(rules or self._rules, deadline_s)
         with self._lock:
-            return self._infer(image, wanted)
+            outcome = self._infer(image, wanted)
+        self._prober.consider()
+        return outcome
 
     def decide(self, image: bytes, *, rules: Rules | None = None) -> Plan:
         """Return the plan that ``infer`` would choose now, without running it.

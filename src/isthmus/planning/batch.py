@@ -265,7 +265,7 @@ def _choose(batch: _Batch, rules: Rules) -> Chosen:
         slack_s = rules.deadline_s - latency_s - margins_s
         late = _late_ratios(rules.deadline_s - latency_s, margins_s)
         if rules.hedge_above_ratio is not None and view.locals:
-            wanted = (late > rules.hedge_above_ratio) & view.arrays.can_be_hedged[position]
+            wanted = (late >= rules.hedge_above_ratio) & view.arrays.can_be_hedged[position]
             if wanted.any():
                 found = np.flatnonzero(wanted), position[wanted]
                 _add_hedges(batch, *found, rules.deadline_s, sds_s, hedge, start_s, late, clear)
@@ -350,7 +350,7 @@ def _take_hedged(
     assert above is not None
     n, v = np.nonzero(near)
     late = _late_ratios(deadline_s - batch.latencies_s[n, v], sds_s[n, v] * batch.safety_sds[n])
-    n, v, late = n[late > above], v[late > above], late[late > above]
+    n, v, late = n[late >= above], v[late >= above], late[late >= above]
     left_s = deadline_s - batch.busy_s(n, v)
     is_in_time = ends_s[n][:, view.locals] <= left_s[:, None]
     local = view.arrays.accuracy[list(view.locals)][is_in_time.argmax(axis=1)]

@@ -341,7 +341,7 @@ def _with_hedge(table: PlanTable, conditions: Conditions, plan: Plan, rules: Rul
 
 
 def _wants_hedge(late: float, rules: Rules) -> bool:
-    return rules.hedge_above_ratio is not None and late > rules.hedge_above_ratio
+    return rules.hedge_above_ratio is not None and late >= rules.hedge_above_ratio
 
 
 def _plan(now: Prediction, position: int, rules: Rules) -> Plan:

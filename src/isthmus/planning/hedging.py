@@ -158,7 +158,7 @@ def hedged_choice(
 ) -> int | None:
     """Return a remote candidate that is late too often alone, but the best with its hedge.
 
-    Its mean is within the deadline, it is late more often than ``above_ratio``, and a local row
+    Its mean is within the deadline, it is late as often as ``above_ratio`` or more, and a local row
     is in time beside it. Then the request is late less often than one whose plan just fits, and
     what is answered is expected to be right with::
 
@@ -191,7 +191,7 @@ def hedged_choice(
             continue
         latency_s = now.latencies_s[position]
         late = late_ratio(latency_s, sd_s, deadline_s, safety_sds=now.conditions.safety_sds)
-        if late <= above_ratio or _mixed(candidate.accuracy, best_local, late) < best_accuracy:
+        if late < above_ratio or _mixed(candidate.accuracy, best_local, late) < best_accuracy:
             continue
         left_s = deadline_s - busy_s(now, position)
         fitting, _ = in_time(now, left_s, now.view.locals)

@@ -93,10 +93,10 @@ def unit_costs(
         known = _known(shelf.get(variant.graph_sha256, part, sites="server"))
         if known is None:
             try:
-                load_s, size_bytes = remote.unit_cost(unit)
+                figures = remote.measure(unit)
             except (ServerRefusedError, BadReplyError):
                 continue
-            known = PartCost(load_s, size_bytes)
+            known = PartCost(figures.load_s, figures.resident_bytes)
             shelf.put(variant.graph_sha256, part, asdict(known), sites="server")
         found[unit] = known
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -14,10 +15,25 @@ from isthmus.errors import BadReplyError
 from isthmus.runtime.transport import Transport
 from isthmus.types.plan import PlanRow
 
-__all__ = ["RemoteServer"]
+__all__ = ["RemoteServer", "UnitFigures"]
 
 _ASK_TIMEOUT_S = 10.0
 _LOAD_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class UnitFigures:
+    """What a unit costs the server.
+
+    Attributes:
+        samples_s: Decoding of its inputs and its network, seconds, each time that it was run.
+        load_s: What loading it took, seconds.
+        resident_bytes: Memory that it keeps.
+    """
+
+    samples_s: tuple[float, ...]
+    load_s: float
+    resident_bytes: int
 
 
 class RemoteServer:
@@ -60,19 +76,23 @@ class RemoteServer:
         if reply.get("model") != row.unit:
             raise BadReplyError(f"the server calls the tail {reply.get('model')!r}, not {row.unit}")
 
-    def unit_cost(self, unit: str) -> tuple[float, int]:
-        """Return the seconds that loading a unit took and the memory that it keeps, in bytes.
+    def measure(self, unit: str, *, repetitions: int = 1) -> UnitFigures:
+        """Have the server run one of its units on made-up inputs, between the requests of others.
 
         Raises:
-            RemoteError: If the server does not say.
+            RemoteError: If the server does not say what that took.
         """
         path = f"v2/isthmus/models/{quote(unit, safe='')}/measure"
-        wanted = {"repetitions": 1, "budget_s": 1.0}
+        wanted = {"repetitions": repetitions, "budget_s": 1.0}
         reply = self._ask("POST", path, wanted, timeout_s=_LOAD_TIMEOUT_S)
-        load_s, size_bytes = reply.get("load_s"), reply.get("resident_bytes")
-        if not (isinstance(load_s, int | float) and isinstance(size_bytes, int)):
-            raise BadReplyError(f"{path}: the reply has no load_s or resident_bytes")
-        return float(load_s), size_bytes
+        try:
+            return UnitFigures(
+                tuple(float(seconds) for seconds in reply["samples_s"]),
+                float(reply["load_s"]),
+                int(reply["resident_bytes"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadReplyError(f"{path}: the reply lacks figures: {error!r}") from error
 
     def _ask(
         self,

@@ -167,8 +167,8 @@ class Rules:
         max_sent_bytes: Plans that are predicted to send more, on the mean and with the
             photograph if it is sent, are excluded; ``None`` for no limit.
         power: What the device draws, for ``least_energy``.
-        hedge_above_ratio: A remote plan that is late with a greater probability than this gets a
-            hedge, if one helps; needs a deadline. ``None`` for no hedges.
+        hedge_above_ratio: A remote plan that is late with at least this probability gets a hedge,
+            if one helps: 0 hedges all of them. Needs a deadline; ``None`` for no hedges.
     """
 
     objective: Objective = "most_accurate"
