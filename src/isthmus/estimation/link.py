@@ -1,199 +1,514 @@
-"""Estimate the link from exchanges: a plain moving average. It sends nothing and reads no clock.
+"""Estimate the link from exchanges, each only as far as it tells. It sends nothing, reads no clock.
 
-One exchange tells one number, its duration, and three are wanted. So the larger part of what was
-*predicted* learns from it: the rate if most of the predicted time is transfer, the round trip
-otherwise. Sizes must be mixed for both to be right; with one size only, that size's time is.
-It does not detect that the link has changed, beyond following the average.
+One exchange tells one number, its duration, and three are wanted: the round trip and two rates. So
+it is a recursive regression over sizes: an error is shared out by how uncertain each part of the
+predicted duration was (a Kalman filter's gain), so that short messages teach the round trip and
+long ones the rate. The round trip is a mean that drifts; rates have memories of their own
+(``estimation.rate``), which forget quickly and start anew when they have changed.
+
+It does not see the server's own time (subtract it), losses, or how long ago an exchange was.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from isthmus.errors import ConditionsError
-from isthmus.types.link import Link
+from isthmus.estimation.rate import Cusum, Rate
+from isthmus.types.link import Link, stall_rounds
 
-__all__ = ["LinkEstimate"]
+__all__ = ["INTERVAL_SDS", "LinkEstimate", "Sample"]
 
-_WEIGHT = 0.25
-_S_PER_BYTE_LIMITS = (1e-12, 1.0)
-_RTT_LIMITS_S = (1e-6, 3600.0)
+INTERVAL_SDS = 1.64
+"""Standard deviations about a prediction between which 90 % of the durations shall lie."""
+
+_UNKNOWN_RATIO = 0.3
 _LEAST_SHARE = 0.01
-_PROBE_SD_RATIO = 0.1
+_PROBE_JITTER_RATIO = 0.02
+_PROBE_RATE_RATIO = 0.2
+_RTT_LIMITS_S = (1e-6, 3600.0)
+_RATE_LIMITS = (1.0, 1e12)
+
+_RTT_DRIFT_RATIO = 0.002
+_JITTER_SHARE = 0.02
+_JITTER_WEIGHT = 0.15
+_LEAST_JITTER_RATIO = 0.01
+_CLOCK_SD_S = 2e-5
+_NOISE_RATIO = 0.01
+_OUTLIER_SDS = 5.0
+_RTT_OUTLIER_SDS = 1.5
+_MOST_CORRELATION = 0.9
+_TELLING = 0.5
+
+_WIDEN = 0.03
+_WIDTH_LIMITS = (0.5, 4.0)
+_MISS_SHARE = 0.1
+_ENOUGH = 5
+
+_TELLS_RATE = 0.3
+_QUIET = 40
 
 
-@dataclass(frozen=True)
-class _Average:
-    """An exponentially weighted mean and variance of positive samples.
+class Sample(NamedTuple):
+    """One timed exchange.
 
     Attributes:
-        mean: Positive.
-        variance: Not negative.
-        count: Samples so far, the prior counting as one.
+        sent_bytes: Bytes written, framing included.
+        received_bytes: Bytes of the reply.
+        elapsed_s: The whole exchange minus the server's own time, seconds. May be slightly
+            negative where the server's clock is coarse.
+        window_bytes: What the connection might send at first; infinite where nothing held back.
     """
 
-    mean: float
-    variance: float
-    count: int = 1
-
-    def with_sample(self, sample: float, limits: tuple[float, float]) -> _Average:
-        """Return the average after ``sample``, clipped to ``limits`` and above zero.
-
-        A sample weighs 1/4, the first ones after a prior more: 1/2, 1/3. One below a tenth of
-        the mean, or negative because the rest was overestimated, counts as a tenth.
-        """
-        low, high = limits
-        sample = min(max(sample, self.mean / 10, low), high)
-        weight = max(_WEIGHT, 1 / (self.count + 1))
-        error = sample - self.mean
-        return _Average(
-            self.mean + weight * error,
-            (1 - weight) * (self.variance + weight * error * error),
-            self.count + 1,
-        )
+    sent_bytes: int
+    received_bytes: int
+    elapsed_s: float
+    window_bytes: float = math.inf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LinkEstimate:
     """What the exchanges so far tell of the link; ``observe`` returns the next estimate.
 
     Attributes:
-        uplink: Seconds per byte sent.
-        downlink: Seconds per byte received; the same as ``uplink`` until ``is_downlink_known``.
-        rtt: Round trip, seconds.
-        is_downlink_known: Whether some reply was large enough to tell the downlink from the
-            uplink.
+        rtt_s: Mean round trip.
+        rtt_variance_s2: How uncertain that mean is.
+        jitter_s2: Variance of single round trips around it.
+        uplink: Rate from the device to the server.
+        downlink: Rate back; the same as ``uplink`` until ``is_downlink_known``.
+        covariance_s: Covariance of the errors of ``rtt_s`` and of the relative time of a byte.
+        is_downlink_known: Whether some reply took longer than its request, or a prior said so.
+        width: By how much standard deviations are stretched so that 90 % of the durations lie
+            between the bounds that they give.
+        outlier: -1 or 1 if the last exchange was an outlier, to the fast or slow side; else 0.
+        quiet: Exchanges since one told something of the uplink's rate.
+        rtt_cusum: Watches the round trip for a change.
     """
 
-    uplink: _Average
-    downlink: _Average
-    rtt: _Average
+    rtt_s: float
+    rtt_variance_s2: float
+    jitter_s2: float
+    uplink: Rate
+    downlink: Rate
+    covariance_s: float = 0.0
     is_downlink_known: bool = False
+    width: float = 1.0
+    outlier: int = 0
+    quiet: int = 0
+    rtt_cusum: Cusum = field(default_factory=Cusum)
 
     @staticmethod
     def from_link(link: Link) -> LinkEstimate:
-        """Return an estimate that starts from ``link``, taken as a prior worth one exchange.
+        """Return an estimate that starts from ``link``: a network's prior, worth one exchange.
 
-        The downlink counts as known if its rate is not the uplink's.
+        A standard deviation of zero counts as unknown, and is taken as 30 %. The downlink counts
+        as known if its rate is not the uplink's.
         """
-        up, down = 1 / link.uplink_bytes_per_s, 1 / link.downlink_bytes_per_s
-        up, down = (_clipped(value, _S_PER_BYTE_LIMITS) for value in (up, down))
+        rtt_s = _clipped(link.rtt_s, _RTT_LIMITS_S)
+        both_s2 = (link.rtt_sd_s or _UNKNOWN_RATIO * rtt_s) ** 2
+        jitter_s2 = _JITTER_SHARE * both_s2
+        rtt_variance_s2 = both_s2 - jitter_s2
+        up, down = (
+            _rate(rate, sd_ratio)
+            for rate, sd_ratio in (
+                (link.uplink_bytes_per_s, link.uplink_sd_ratio),
+                (link.downlink_bytes_per_s, link.downlink_sd_ratio),
+            )
+        )
+        correlation = _clipped(link.uplink_rtt_correlation, (-_MOST_CORRELATION, _MOST_CORRELATION))
         return LinkEstimate(
-            _Average(up, (up * link.uplink_sd_ratio) ** 2),
-            _Average(down, (down * link.downlink_sd_ratio) ** 2),
-            _Average(_clipped(link.rtt_s, _RTT_LIMITS_S), link.rtt_sd_s**2),
-            is_downlink_known=up != down,
+            rtt_s,
+            rtt_variance_s2,
+            jitter_s2,
+            up,
+            down,
+            correlation * math.sqrt(both_s2 * up.variance),
+            is_downlink_known=link.downlink_bytes_per_s != link.uplink_bytes_per_s,
         )
 
     @staticmethod
-    def from_probe(exchanges: Sequence[tuple[int, int, float]]) -> LinkEstimate:
+    def from_probe(samples: Sequence[Sample | tuple[int, int, float]]) -> LinkEstimate:
         """Return an estimate from a few timed exchanges, some small and at least one larger.
 
-        Least squares of the relative error over ``rtt + s_per_byte * (sent + received)``. Where
+        Least squares of the relative error over ``rounds * rtt + s_per_byte * bytes``. Where
         it comes out below 1 % of what the exchanges allow (noise, or one size only), it is
         clipped there; with one size only, half of the time counts as round trip.
 
         Args:
-            exchanges: Bytes sent, bytes received and seconds without the server's own time, of
-                each exchange; a duration may be slightly negative where clocks are coarse.
+            samples: The exchanges.
 
         Raises:
             ConditionsError: If there is no exchange, or one has no finite duration or no bytes.
         """
-        for sent, received, elapsed_s in exchanges:
-            if not (math.isfinite(elapsed_s) and sent + received > 0):
-                raise ConditionsError(f"no exchange takes {elapsed_s} s for {sent + received} B")
+        exchanges = [Sample(*sample) for sample in samples]
+        for one in exchanges:
+            if not (math.isfinite(one.elapsed_s) and one.sent_bytes + one.received_bytes > 0):
+                total_bytes = one.sent_bytes + one.received_bytes
+                raise ConditionsError(f"no exchange takes {one.elapsed_s} s for {total_bytes} B")
         if not exchanges:
             raise ConditionsError("a probe needs at least one exchange")
-        samples = [
-            (float(sent + received), _clipped(elapsed_s, _RTT_LIMITS_S))
-            for sent, received, elapsed_s in exchanges
-        ]
-        least_s = min(elapsed_s for _, elapsed_s in samples)
-        most_bytes, most_s = max(samples)
-        rtt_s, s_per_byte = _fit_line(samples)
-        rtt_s = _clipped(max(rtt_s, _LEAST_SHARE * least_s), _RTT_LIMITS_S)
-        s_per_byte = max(s_per_byte, _LEAST_SHARE * most_s / most_bytes)
-        s_per_byte = _clipped(s_per_byte, _S_PER_BYTE_LIMITS)
-        errors = [elapsed_s / (rtt_s + s_per_byte * size) - 1 for size, elapsed_s in samples]
-        ratio = max(_PROBE_SD_RATIO, math.sqrt(sum(e * e for e in errors) / len(errors)))
-        rate = _Average(s_per_byte, (ratio * s_per_byte) ** 2)
-        return LinkEstimate(rate, rate, _Average(rtt_s, (ratio * rtt_s) ** 2))
+        rtt_s, s_per_byte, errors = _fit_probe(exchanges)
+        # Of the mean round trip the small messages tell, as far as their own bytes do not matter;
+        # of the next rate a few exchanges tell little.
+        sizes_s = [s_per_byte * (one.sent_bytes + one.received_bytes) for one in exchanges]
+        small = [i for i, size_s in enumerate(sizes_s) if size_s < rtt_s]
+        jitter_ratio, rtt_variance_s2 = _UNKNOWN_RATIO, (_UNKNOWN_RATIO * rtt_s) ** 2
+        if small:
+            jitter_ratio = max(_rms([errors[i] for i in small]), _PROBE_JITTER_RATIO)
+            rtt_variance_s2 = (jitter_ratio * rtt_s) ** 2 / len(small)
+            rtt_variance_s2 += min(sizes_s[i] for i in small) ** 2
+        rate = _rate(1 / s_per_byte, max(_rms(errors), _PROBE_RATE_RATIO))
+        rate = replace(rate, count=float(len(exchanges) - len(small)))
+        return LinkEstimate(rtt_s, rtt_variance_s2, (jitter_ratio * rtt_s) ** 2, rate, rate)
 
     @property
     def link(self) -> Link:
-        """The link as it is now believed to be, with standard deviations."""
+        """The link as the next exchange will find it, with standard deviations of that."""
+        up, down = self.uplink, self.downlink
+        rtt_variance_s2 = self.rtt_variance_s2 + self.jitter_s2
         return Link(
-            uplink_bytes_per_s=1 / self.uplink.mean,
-            downlink_bytes_per_s=1 / self.downlink.mean,
-            rtt_s=self.rtt.mean,
-            uplink_sd_ratio=math.sqrt(self.uplink.variance) / self.uplink.mean,
-            downlink_sd_ratio=math.sqrt(self.downlink.variance) / self.downlink.mean,
-            rtt_sd_s=math.sqrt(self.rtt.variance),
+            uplink_bytes_per_s=up.expected_bytes_per_s,
+            downlink_bytes_per_s=down.expected_bytes_per_s,
+            rtt_s=self.rtt_s,
+            uplink_sd_ratio=self.width * math.sqrt(up.variance),
+            downlink_sd_ratio=self.width * math.sqrt(down.variance),
+            rtt_sd_s=self.width * math.sqrt(rtt_variance_s2),
+            uplink_rtt_correlation=self.covariance_s / math.sqrt(up.variance * rtt_variance_s2),
         )
 
-    def predicted_s(self, sent_bytes: float, received_bytes: float) -> float:
-        """Return the expected duration of an exchange without the server's own time, seconds."""
-        return self.rtt.mean + sent_bytes * self.uplink.mean + received_bytes * self.downlink.mean
+    @property
+    def wants_probe(self) -> bool:
+        """Whether the exchanges so far say too little of the uplink's rate.
 
-    def observe(self, sent_bytes: int, received_bytes: int, elapsed_s: float) -> LinkEstimate:
+        So it is at the start, right after a change, and when for long only small messages were
+        sent, whose duration is the round trip's.
+        """
+        return self.uplink.count < 1.5 or self.quiet >= _QUIET
+
+    def predicted_s(
+        self, sent_bytes: float, received_bytes: float, *, window_bytes: float = math.inf
+    ) -> float:
+        """Return the expected duration of an exchange without the server's own time, seconds.
+
+        Args:
+            sent_bytes: Bytes to write, framing included.
+            received_bytes: Bytes of the reply.
+            window_bytes: What the connection may send at first.
+        """
+        s_per_byte = 1 / self.uplink.expected_bytes_per_s
+        rounds, waited_bytes = 1, 0.0
+        if window_bytes < sent_bytes:
+            rounds, waited_bytes = _rounds(sent_bytes, window_bytes, s_per_byte, self.rtt_s)
+        back_s = received_bytes / self.downlink.expected_bytes_per_s
+        return rounds * self.rtt_s + (sent_bytes - waited_bytes) * s_per_byte + back_s
+
+    def observe(
+        self,
+        sent_bytes: int,
+        received_bytes: int,
+        elapsed_s: float,
+        *,
+        window_bytes: float = math.inf,
+    ) -> LinkEstimate:
         """Return the estimate after one exchange.
 
-        If transfer is more than half of the predicted time, the direction that takes longer
-        learns its seconds per byte and the round trip is kept; otherwise the round trip learns.
+        An error of more than three standard deviations counts as three, unless the exchange
+        before was off to the same side, too.
 
         Args:
             sent_bytes: Bytes written, framing included.
             received_bytes: Bytes of the reply.
             elapsed_s: The whole exchange minus the server's own time, seconds. May be slightly
                 negative where the server's clock is coarse.
+            window_bytes: What the connection might send at first.
 
         Raises:
-            ConditionsError: If the duration is not finite or a size is negative.
+            ConditionsError: If the duration is not finite, a size is negative or the window is
+                not positive.
         """
-        if not math.isfinite(elapsed_s) or min(sent_bytes, received_bytes) < 0:
-            raise ConditionsError(
-                f"no exchange sends {sent_bytes} B and receives {received_bytes} B in {elapsed_s} s"
-            )
-        up_s, down_s = sent_bytes * self.uplink.mean, received_bytes * self.downlink.mean
-        if up_s + down_s <= self.rtt.mean:
-            rtt = self.rtt.with_sample(elapsed_s - up_s - down_s, _RTT_LIMITS_S)
-            return replace(self, rtt=rtt)
-        rest_s = elapsed_s - self.rtt.mean
-        if down_s > up_s:
-            sample = (rest_s - up_s) / received_bytes
-            downlink = self.downlink.with_sample(sample, _S_PER_BYTE_LIMITS)
-            return replace(self, downlink=downlink, is_downlink_known=True)
-        if self.is_downlink_known:
-            sample = (rest_s - down_s) / sent_bytes
-            return replace(self, uplink=self.uplink.with_sample(sample, _S_PER_BYTE_LIMITS))
-        sample = rest_s / (sent_bytes + received_bytes)
-        rate = self.uplink.with_sample(sample, _S_PER_BYTE_LIMITS)
-        return replace(self, uplink=rate, downlink=rate)
+        _check(sent_bytes, received_bytes, elapsed_s, window_bytes)
+        before = self
+        parts = self._parts(sent_bytes, received_bytes, window_bytes)
+        if not self.is_downlink_known and parts.down_s > parts.up_s - parts.down_s:
+            downlink = replace(self.uplink, variance=max(self.uplink.variance, _UNKNOWN_RATIO**2))
+            before = replace(self, downlink=downlink, is_downlink_known=True)
+            parts = before._parts(sent_bytes, received_bytes, window_bytes)
+        return before._after(parts, _clipped(elapsed_s, _RTT_LIMITS_S))
+
+    def observe_cancelled(
+        self, sent_bytes: int, elapsed_s: float, *, window_bytes: float = math.inf
+    ) -> LinkEstimate:
+        """Return the estimate after an exchange that was given up: it would have taken longer.
+
+        Nothing changes if it was predicted to take longer anyway. Otherwise it counts as one of
+        the duration that is to be expected of those that take at least this long, and makes the
+        link slower, never faster and never more certain.
+
+        Args:
+            sent_bytes: Bytes that were to be written, framing included.
+            elapsed_s: How long it was waited for, seconds, without the server's own time.
+            window_bytes: What the connection might send at first.
+
+        Raises:
+            ConditionsError: As ``observe``.
+
+        References:
+            Tobin, "Estimation of relationships for limited dependent variables", Econometrica
+            1958: the mean of a normal distribution beyond a bound.
+        """
+        _check(sent_bytes, 0, elapsed_s, window_bytes)
+        parts = self._parts(sent_bytes, 0, window_bytes)
+        least_s = min(elapsed_s, _RTT_LIMITS_S[1])
+        if least_s <= parts.total_s:
+            return self
+        sd_s = math.sqrt(parts.variance_s2)
+        error_s = sd_s * _mean_beyond((least_s - parts.total_s) / sd_s)
+        outlier = int(error_s > _OUTLIER_SDS * sd_s)
+        if outlier and self.outlier != 1:
+            error_s = _OUTLIER_SDS * sd_s
+        uplink = self.uplink
+        if parts.up_s > 0:
+            uplink = uplink.at_most(error_s / parts.up_s, parts.up_trust, error_s / sd_s)
+        return replace(
+            self,
+            rtt_s=_clipped(self.rtt_s + parts.rtt_gain * error_s, _RTT_LIMITS_S),
+            uplink=uplink,
+            downlink=self.downlink if self.is_downlink_known else uplink,
+            outlier=outlier,
+        )
+
+    def _parts(self, sent_bytes: float, received_bytes: float, window_bytes: float) -> _Parts:
+        """Return what an exchange's duration is predicted to consist of."""
+        s_per_byte = 1 / self.uplink.mean_bytes_per_s
+        down_s = received_bytes / self.downlink.mean_bytes_per_s
+        rounds, waited_bytes = 1, 0.0
+        if window_bytes < sent_bytes:
+            rounds, waited_bytes = _rounds(sent_bytes, window_bytes, s_per_byte, self.rtt_s)
+        up_s = (sent_bytes - waited_bytes) * s_per_byte
+        total_s = rounds * self.rtt_s + up_s + down_s
+        # Where the reply's rate is the request's, both are one part.
+        both_s = up_s if self.is_downlink_known else up_s + down_s
+        apart_s = down_s if self.is_downlink_known else 0.0
+        rtt_part = rounds * self.rtt_variance_s2 + both_s * self.covariance_s
+        up_part = both_s * self.uplink.variance + rounds * self.covariance_s
+        down_part = apart_s * self.downlink.variance
+        variance_s2 = (
+            rounds * (rtt_part + rounds * self.jitter_s2)
+            + both_s * up_part
+            + apart_s * down_part
+            + (_NOISE_RATIO * total_s) ** 2
+            + _CLOCK_SD_S**2
+        )
+        return _Parts(
+            total_s=total_s,
+            rounds=rounds,
+            up_s=both_s,
+            down_s=down_s,
+            apart_s=apart_s,
+            variance_s2=variance_s2,
+            rtt_part=rtt_part,
+            up_part=up_part,
+            rtt_gain=max(rtt_part, 0.0) / variance_s2,
+            up_trust=_clipped(both_s * up_part / variance_s2, (0.0, 1.0)),
+            down_trust=apart_s * down_part / variance_s2,
+            jitter_trust=rounds * self.jitter_s2 / variance_s2,
+        )
+
+    def _after(self, parts: _Parts, elapsed_s: float) -> LinkEstimate:
+        """Return the estimate after an exchange whose parts were predicted so."""
+        error_s = whole_s = elapsed_s - parts.total_s
+        sd_s = math.sqrt(parts.variance_s2)
+        # The bounds are about what is predicted, which lies below what the mean rates give.
+        early_s = parts.up_s * (1 - 1 / self.uplink.lead) + parts.apart_s * (
+            1 - 1 / self.downlink.lead
+        )
+        is_missed = abs(error_s + early_s) > INTERVAL_SDS * self.width * sd_s
+        stretch = (1 - _MISS_SHARE) / _MISS_SHARE if is_missed else -1.0
+        width = self.width
+        if self.uplink.count >= _ENOUGH:  # before, the prior is what is wrong
+            width = _clipped(width * math.exp(_WIDEN * stretch), _WIDTH_LIMITS)
+        error_sds = math.log(elapsed_s / parts.total_s) * parts.total_s / sd_s
+        bounded_s = _clipped(error_s, (-_RTT_OUTLIER_SDS * sd_s, _RTT_OUTLIER_SDS * sd_s))
+        outlier = 0
+        if abs(error_s) > _OUTLIER_SDS * sd_s:
+            outlier = 1 if error_s > 0 else -1
+            if outlier != self.outlier:
+                error_s = outlier * _OUTLIER_SDS * sd_s
+        uplink, downlink = self.uplink, self.downlink
+        if parts.up_s > 0:
+            uplink = uplink.observe(error_s / parts.up_s, parts.up_trust, error_sds)
+        if not self.is_downlink_known:
+            downlink = uplink
+        elif parts.apart_s > 0:
+            downlink = downlink.observe(error_s / parts.apart_s, parts.down_trust, error_sds)
+
+        rtt_s = _clipped(self.rtt_s + parts.rtt_gain * bounded_s, _RTT_LIMITS_S)
+        rtt_variance_s2 = self.rtt_variance_s2 - parts.rtt_gain * max(parts.rtt_part, 0.0)
+        jitter_s2 = self.jitter_s2 + _JITTER_WEIGHT * parts.jitter_trust * (
+            parts.jitter_trust * bounded_s * bounded_s - parts.rounds * self.jitter_s2
+        )
+        # No round trip is longer than an exchange that had it, but for its jitter.
+        most_s = elapsed_s / parts.rounds + min(math.sqrt(jitter_s2), elapsed_s)
+        if rtt_s > most_s:
+            shrunk = (most_s / rtt_s) ** 2
+            rtt_s, jitter_s2 = most_s, jitter_s2 * shrunk
+        drift_s2 = (_RTT_DRIFT_RATIO * rtt_s) ** 2
+        rtt_cusum = self.rtt_cusum
+        rtt_share = parts.rounds * (parts.rtt_part + parts.rounds * self.jitter_s2)
+        if rtt_share >= _TELLING * parts.variance_s2:
+            rtt_cusum = rtt_cusum.observe(error_sds)
+            if rtt_cusum.has_changed:
+                rtt_s = _clipped(self.rtt_s + whole_s / parts.rounds, _RTT_LIMITS_S)
+                rtt_cusum, drift_s2 = Cusum(), (_UNKNOWN_RATIO * rtt_s) ** 2
+        rtt_variance_s2 = max(rtt_variance_s2, 0.0) + drift_s2
+        bound_s = _MOST_CORRELATION * math.sqrt(rtt_variance_s2 * uplink.variance)
+        covariance_s = self.covariance_s - uplink.share * parts.rtt_gain * parts.up_part
+        return LinkEstimate(
+            rtt_s,
+            rtt_variance_s2,
+            max(jitter_s2, (_LEAST_JITTER_RATIO * rtt_s) ** 2),
+            uplink,
+            downlink,
+            _clipped(covariance_s, (-bound_s, bound_s)),
+            self.is_downlink_known,
+            width,
+            outlier,
+            0 if parts.up_trust >= _TELLS_RATE else self.quiet + 1,
+            rtt_cusum,
+        )
+
+
+class _Parts(NamedTuple):
+    """What an exchange's duration is predicted to consist of.
+
+    Attributes:
+        total_s: All of it.
+        rounds: Round trips, those that slow start costs included.
+        up_s: What follows the uplink's rate.
+        down_s: What the reply takes.
+        apart_s: The same, where the downlink's rate is known apart; else 0.
+        variance_s2: Of the duration.
+        rtt_part: Covariance of the duration and the mean round trip.
+        up_part: Covariance of the duration and the relative time of an uplink byte.
+        rtt_gain: How far the round trip follows an error, seconds per second.
+        up_trust: Which part of an error is the uplink's.
+        down_trust: Which part is the downlink's.
+        jitter_trust: Which part is this round trip's own, for each of its rounds.
+    """
+
+    total_s: float
+    rounds: int
+    up_s: float
+    down_s: float
+    apart_s: float
+    variance_s2: float
+    rtt_part: float
+    up_part: float
+    rtt_gain: float
+    up_trust: float
+    down_trust: float
+    jitter_trust: float
+
+
+def _rounds(
+    sent_bytes: float, window_bytes: float, s_per_byte: float, rtt_s: float
+) -> tuple[int, float]:
+    """Return the round trips of an upload in slow start, and the bytes sent while it waits.
+
+    A message that waits for ``k`` round trips takes ``k`` of them, and then what has not been
+    sent meanwhile; see ``types.link.Link.stalls_s``.
+    """
+    window_s = window_bytes * s_per_byte
+    if window_s >= rtt_s:
+        return 1, 0.0
+    waits = min(stall_rounds(sent_bytes, window_bytes), math.ceil(math.log2(rtt_s / window_s)))
+    return 1 + waits, window_bytes * (2.0**waits - 1)
+
+
+def _fit_probe(exchanges: Sequence[Sample]) -> tuple[float, float, list[float]]:
+    """Return round trip, seconds per byte and each relative error of a few exchanges.
+
+    How many rounds slow start took depends on both, so they are found in a few turns.
+    """
+    times_s = [_clipped(one.elapsed_s, _RTT_LIMITS_S) for one in exchanges]
+    sizes = [float(one.sent_bytes + one.received_bytes) for one in exchanges]
+    most_bytes, most_s = max(zip(sizes, times_s, strict=True))
+    least_s = min(times_s)
+    rounds, bytes_after = [1.0] * len(sizes), sizes
+    for _ in range(4):
+        rtt_s, s_per_byte = _fit_line(rounds, bytes_after, times_s)
+        rtt_s = _clipped(max(rtt_s, _LEAST_SHARE * least_s), _RTT_LIMITS_S)
+        s_per_byte = max(s_per_byte, _LEAST_SHARE * most_s / most_bytes)
+        s_per_byte = _clipped(s_per_byte, (1 / _RATE_LIMITS[1], 1 / _RATE_LIMITS[0]))
+        told = [
+            _rounds(one.sent_bytes, one.window_bytes, s_per_byte, rtt_s)
+            if one.window_bytes < one.sent_bytes
+            else (1, 0.0)
+            for one in exchanges
+        ]
+        if all(count == 1 for count, _ in told):
+            break
+        rounds = [float(count) for count, _ in told]
+        bytes_after = [size - waited for size, (_, waited) in zip(sizes, told, strict=True)]
+    errors = [
+        time_s / (count * rtt_s + s_per_byte * size) - 1
+        for count, size, time_s in zip(rounds, bytes_after, times_s, strict=True)
+    ]
+    return rtt_s, s_per_byte, errors
+
+
+def _rms(values: Sequence[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values))
+
+
+def _fit_line(
+    rounds: Sequence[float], sizes: Sequence[float], times_s: Sequence[float]
+) -> tuple[float, float]:
+    """Return the round trip and seconds per byte of least squared relative error.
+
+    Where the exchanges do not tell them apart, half of the mean time is the round trip.
+    """
+    weights = [1 / time_s**2 for time_s in times_s]
+    rows = list(zip(weights, rounds, sizes, times_s, strict=True))
+    cc = sum(w * c * c for w, c, _, _ in rows)
+    cb = sum(w * c * b for w, c, b, _ in rows)
+    bb = sum(w * b * b for w, _, b, _ in rows)
+    ct = sum(w * c * t for w, c, _, t in rows)
+    bt = sum(w * b * t for w, _, b, t in rows)
+    spread = cc * bb - cb * cb
+    if spread <= 1e-9 * cc * bb:
+        return ct / cc / 2, bt / bb / 2
+    return (ct * bb - bt * cb) / spread, (cc * bt - cb * ct) / spread
+
+
+def _mean_beyond(bound: float) -> float:
+    """Return the mean of those values of a standard normal distribution that exceed a bound."""
+    above = math.erfc(bound / math.sqrt(2)) / 2
+    if above < 1e-12:
+        return bound + 1 / bound
+    return math.exp(-bound * bound / 2) / math.sqrt(2 * math.pi) / above
+
+
+def _check(sent_bytes: int, received_bytes: int, elapsed_s: float, window_bytes: float) -> None:
+    if not math.isfinite(elapsed_s) or min(sent_bytes, received_bytes) < 0:
+        raise ConditionsError(
+            f"no exchange sends {sent_bytes} B and receives {received_bytes} B in {elapsed_s} s"
+        )
+    if not window_bytes > 0:
+        raise ConditionsError(f"window_bytes must be positive, got {window_bytes}")
+
+
+def _rate(bytes_per_s: float, sd_ratio: float) -> Rate:
+    bytes_per_s = _clipped(bytes_per_s, _RATE_LIMITS)
+    variance = (sd_ratio or _UNKNOWN_RATIO) ** 2
+    # What is expected lies above the mean; the link that was given is what is expected.
+    mean = bytes_per_s / Rate(1.0, 1.0, variance).expected_bytes_per_s
+    return Rate(mean, mean, variance)
 
 
 def _clipped(value: float, limits: tuple[float, float]) -> float:
     low, high = limits
     return min(max(value, low), high)
-
-
-def _fit_line(samples: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return intercept and slope that minimise the sum of squared relative errors.
-
-    Where all sizes are equal the line is not determined: half of the mean time is intercept.
-
-    Args:
-        samples: Size and time, both positive, of each exchange.
-    """
-    weights = [1 / elapsed_s**2 for _, elapsed_s in samples]
-    total = sum(weights)
-    size = sum(w * x for w, (x, _) in zip(weights, samples, strict=True)) / total
-    time = sum(w * y for w, (_, y) in zip(weights, samples, strict=True)) / total
-    spread = sum(w * (x - size) ** 2 for w, (x, _) in zip(weights, samples, strict=True))
-    if len({x for x, _ in samples}) == 1:
-        return time / 2, time / 2 / size
-    both = sum(w * (x - size) * (y - time) for w, (x, y) in zip(weights, samples, strict=True))
-    slope = both / spread
-    return time - slope * size, slope
