@@ -1,4 +1,4 @@
-"""Decide again in mid-request, when a message is ready and its true size is known. It sends nothing.
+"""Decide again in mid-request, when a message's true size is known. It sends nothing.
 
 JPEG and zstd make sizes that depend on the photograph; a table knows their mean and deviation.
 Where a message came out larger than the plan can bear, another one may now be the better.
