@@ -1,9 +1,11 @@
 import pytest
 
 from isthmus.cli import infer
+from isthmus.cli.rules import rules_from_options
 from isthmus.device import client
 from isthmus.loading import bundle
 from isthmus.types.plan import Rules
+from isthmus.types.power import Power
 
 
 class Opened:
@@ -58,3 +60,15 @@ def test_all_rules_reach_the_device(monkeypatch, tmp_path):
     assert asked == [Rules(deadline_s=0.08, mode="prefer_edge", max_sent_bytes=9)]
     with pytest.raises(infer.typer.BadParameter, match="no mode"):
         infer.command(tmp_path, [], mode="cloud")
+
+
+def test_objective_power_and_hedge_become_rules():
+    rules = rules_from_options(
+        deadline="80ms", variant=None, no_pixels_leave=False, fastest=False, mode="auto",
+        max_sent_bytes=None, objective="least_energy",
+        power="compute=2.5, send=1,wait=0,receive=0.5", hedge="5%",
+    )  # fmt: skip
+    assert rules == Rules(
+        "least_energy", 0.08, hedge_above_ratio=0.05,
+        power=Power(2.5, 1.0, 0.0, 0.5, source="given by --power"),
+    )  # fmt: skip

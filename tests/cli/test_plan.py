@@ -55,7 +55,8 @@ def run(profiled_path):
 
 
 def test_it_prints_plan_timeline_reasons_and_runners_up(run):
-    result = run("--uplink", "10mbit", "--rtt", "20ms", "--size", "1600x1200", "--file-bytes", 9000)
+    result = run("--uplink", "10mbit", "--rtt", "20ms", "--size", "1600x1200", "--file-bytes", 9000,
+                 "--runners-up", 20)  # fmt: skip
     assert result.exit_code == 0, result.output
     text = result.stdout
     assert "uplink 10 Mbit/s, downlink 10 Mbit/s, round trip 20.0 ms" in text
@@ -138,6 +139,14 @@ def test_runners_up_can_be_left_out(run):
         ["--variant", "other"],
         ["--deadline", "soon"],
         ["--deadline", "80ms", "--fastest"],
+        ["--objective", "cheapest"],
+        ["--objective", "least_energy", "--fastest"],
+        ["--power", "compute=1"],
+        ["--power", "compute=1,send=2,wait=x,receive=1"],
+        ["--power", "compute=1,send=2,wait=-1,receive=1"],
+        ["--hedge", "5%"],
+        ["--hedge", "often", "--deadline", "80ms"],
+        ["--connection", "cold"],
     ],
 )
 def test_what_means_nothing_is_refused(run, options):
@@ -151,3 +160,53 @@ def test_errors_are_left_to_the_caller(run, bundle_path):
     assert isinstance(run("--server-slowdown", 0).exception, ConditionsError)
     nothing = run("--mode", "only_edge", "--max-sent-bytes", 0)
     assert isinstance(nothing.exception, NoPlanError)
+
+
+def test_energy_and_pace_of_a_plan(run):
+    result = run("--objective", "least_energy", "--uplink", "10mbit", "--rtt", "20ms")
+    assert re.search(
+        r"mJ of the device \(illustrative power\); at most [0-9.]+ a second", result.stdout
+    )
+    assert "least of the device's energy allowed" in result.stdout
+    watts = "compute=1,send=0,wait=0,receive=0"
+    options = ["--uplink", "10mbit", "--rtt", "20ms", "--power", watts, "--json", "-"]
+    record = json.loads(run(*options, "--objective", "least_energy", "--max-sent-bytes", 0).stdout)
+    assert record["plan"]["energy_j"] == pytest.approx(0.100)
+    assert record["power"]["source"] == "given by --power"
+    quick = json.loads(run(*options, "--objective", "greatest_throughput").stdout)["plan"]
+    assert quick["interval_s"] == min(
+        [
+            quick["interval_s"],
+            *(r["interval_s"] for r in json.loads(run(*options).stdout)["runners_up"]),
+        ]
+    )
+
+
+def test_a_hedge_is_told(run):
+    options = [
+        "--deadline",
+        "250ms",
+        "--uplink",
+        "10mbit",
+        "--rtt",
+        "20ms",
+        "--mode",
+        "prefer_edge",
+    ]
+    record = json.loads(run(*options, "--json", "-").stdout)["plan"]
+    assert (record["hedge"], record["late_ratio"]) == (None, 0.0)
+    text = run(*options, "--hedge", "5%").stdout
+    assert "late in 0.0%" in text
+    assert "so it needs no hedge (from 5.0%)" in text
+
+
+@pytest.mark.parametrize(("state", "stalls"), [("warm", 0), ("idle", 1), ("new", 1)])
+def test_a_connection_starts_slowly(run, state, stalls):
+    options = ["--uplink", "10mbit", "--rtt", "20ms", "--size", "640x480", "--file-bytes", 20_000]
+    record = json.loads(
+        run(*options, "--mode", "only_edge", "--connection", state, "--json", "-").stdout
+    )
+    (file,) = [p for p in [record["plan"], *record["runners_up"]] if p["family"] == "file"]
+    stalled_s = stalls * (0.02 - 14_480 / 1.25e6) + 0.02 * (state == "new")
+    assert file["latency_s"] == pytest.approx(0.04 + 20_300 / 1.25e6 + 1000 / 1.25e6 + stalled_s)
+    assert record["conditions"]["window_bytes"] == (14_480 if stalls else None)

@@ -110,6 +110,32 @@ def test_reasons_in_words():
     assert "prefer device: it is in time, so it is taken before net file" in preferring
 
 
+def test_reasons_of_the_other_objectives_and_hedges_in_words():
+    def why(now=NOW, **rules):
+        return " ".join(explain(TABLE, now, Rules(**rules)).why)
+
+    energy = why(objective="least_energy", deadline_s=0.2)
+    assert "least of the device's energy in time: " in energy
+    assert "mJ, net resized" in energy
+    assert "(power: illustrative)" in energy
+    found = explain(TABLE, NOW, Rules("greatest_throughput"))
+    assert found.plan.row.family == "file"
+    assert found.intervals_s[2] == pytest.approx(0.03)
+    said = "Of a stream it answers the most allowed: 39.8 a second, net resized 33.3 a second."
+    assert said in found.why
+    unsure = dataclasses.replace(NOW, link=dataclasses.replace(NOW.link, uplink_sd_ratio=0.4))
+    hedged = why(unsure, deadline_s=0.115, hedge_above_ratio=0.0)
+    assert "If there is no answer after 65.0 ms, small local starts on the device" in hedged
+    assert "so it needs no hedge (from 10.0%)" in why(
+        unsure, deadline_s=0.115, hedge_above_ratio=0.1
+    )
+    only = {"deadline_s": 0.06, "hedge_above_ratio": 0.01, "variants": frozenset({"net"})}
+    assert "no local plan would be done in time beside it" in why(unsure, **only)
+    chosen = why(unsure, deadline_s=0.075, hedge_above_ratio=0.01)
+    assert "Alone it is late in" in chosen
+    assert "more than small local's 60.0%" in chosen
+
+
 def test_the_present_is_always_within_the_range():
     fast = dataclasses.replace(NOW, link=dataclasses.replace(NOW.link, uplink_bytes_per_s=1e12))
     found = explain(TABLE, fast, Rules())

@@ -345,12 +345,12 @@ def brute_force(table, conditions, rules):
         score = chosen.accuracy if timely else -1.0
         for plan in sorted(plans, key=order):
             hedge = hedge_of(plan)
-            if plan in timely or plan.latency_s > limit_s or plan.late_ratio <= above or not hedge:
+            if plan in timely or plan.latency_s > limit_s or plan.late_ratio < above or not hedge:
                 continue
             mixed = (1 - plan.late_ratio) * plan.accuracy + plan.late_ratio * hedge[0].accuracy
             if hedge[3] and plan.accuracy > score and mixed > score:
                 chosen, score = plan, mixed
-    return chosen, hedge_of(chosen) if chosen.late_ratio > above else None
+    return chosen, hedge_of(chosen) if chosen.late_ratio >= above else None
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ from isthmus.cli.output import console, write_json
 from isthmus.cli.rules import (
     Deadline,
     Fastest,
+    HedgeAbove,
     MaxSentBytes,
     Mode,
     NoPixelsLeave,
+    Objective,
+    PowerDrawn,
     Variants,
     check_variants,
     rules_from_options,
@@ -43,9 +46,12 @@ def command(
     deadline: Deadline = None,
     variant: Variants = None,
     no_pixels_leave: NoPixelsLeave = False,
+    objective: Objective = None,
     fastest: Fastest = False,
     mode: Mode = "auto",
     max_sent_bytes: MaxSentBytes = None,
+    power: PowerDrawn = None,
+    hedge: HedgeAbove = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
     json_target: Annotated[
         str | None,
@@ -67,6 +73,9 @@ def command(
         fastest=fastest,
         mode=mode,
         max_sent_bytes=max_sent_bytes,
+        objective=objective,
+        power=power,
+        hedge=hedge,
     )
     opened = open_bundle(bundle)
     check_variants(rules, opened.variants, bundle)

@@ -228,7 +228,7 @@ def _fixed(conditions: Conditions, rules: Rules, *, has_slowdown: bool) -> str:
     if rules.objective in ("least_energy", "greatest_throughput"):
         parts.append(rules.objective.replace("_", " "))
     if rules.hedge_above_ratio is not None:
-        parts.append(f"hedged above {rules.hedge_above_ratio:.1%} late")
+        parts.append(f"hedged from {rules.hedge_above_ratio:.1%} late")
     if conditions.window_bytes < math.inf:
         parts.append(f"TCP starts with {conditions.window_bytes / 1e3:.1f} KB")
     if rules.mode != "auto":

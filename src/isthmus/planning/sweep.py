@@ -163,10 +163,10 @@ def _sampled(plan_at: Callable[[float], Plan], low: float, high: float) -> tuple
             left, key = end, _key(plan_at(end))
             ends.append(end)
     found_stretches = []
-    for begin, end in pairwise([low, *ends, high]):
-        plan, middle = plan_at(begin), plan_at(math.sqrt(begin * end))
-        chosen = middle if _key(middle) == _key(plan) else plan
-        found_stretches.append(Stretch(begin, end, chosen, will_be_late(plan)))
+    for start, stop in pairwise([low, *ends, high]):
+        first, plan = plan_at(start), plan_at(math.sqrt(start * stop))
+        plan = plan if _key(plan) == _key(first) else first
+        found_stretches.append(Stretch(start, stop, plan, will_be_late(plan)))
     return tuple(found_stretches)
 
 
