@@ -16,6 +16,7 @@ from isthmus.edge.residency import Residency
 from isthmus.edge.settings import Settings
 from isthmus.errors import ImageError
 from isthmus.runtime import image
+from isthmus.runtime.fingerprint import disagreements, fingerprint
 from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.protocol import (
     InferRequest,
@@ -125,6 +126,13 @@ def test_odd_photographs_have_an_answer(server_port, name):
 def test_a_cropped_image_of_any_codec_has_an_answer(server_port, name):
     pixels = np.asarray(a_scene((12, 12)))
     assert ask(server_port, IMAGE_CODECS[name].encode(pixels), cropped=True)[0] == 200
+
+
+def test_the_server_tells_its_libraries_and_the_pixels_that_they_make(server_port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server_port}/v2") as reply:
+        metadata = json.load(reply)
+    assert metadata["libraries"] == fingerprint()["libraries"]
+    assert disagreements(fingerprint(), metadata) == ()
 
 
 def test_a_cropped_image_of_another_size_is_refused(server_port):

@@ -54,7 +54,7 @@ def test_values_of_a_jpeg():
     assert x["device"] == 3.0
     assert x["device.jpeg_bytes"] == 3.0 * 3_000_000
     assert x["server.jpeg_pixels"] == 2.0 * 12_000_000
-    assert x["device.jpeg_decoded_px.256"] == 3.0 * 500 * 375
+    assert x["device.jpeg_decoded_px.256"] == 3.0 * 1000 * 750
     assert x["device.other_bytes"] == x["server.other_pixels"] == 0
     assert x["uplink_s_per_byte"] == pytest.approx(1e-6)
     assert x["uplink_file_s"] == pytest.approx(3.0)
@@ -75,10 +75,10 @@ def test_a_progressive_jpeg_fills_its_columns_beside_those_of_every_jpeg():
 
 
 def test_decoded_pixels_are_of_their_own_target():
-    facts = ImageFacts("jpeg", 2560, 1920, 1)
+    facts = ImageFacts("jpeg", 5120, 3840, 1)
     x = vector(Conditions(LINK, facts))
-    assert x["device.jpeg_decoded_px.232"] == facts.decoded_pixels(232) == 320 * 240
-    assert x["device.jpeg_decoded_px.256"] == facts.decoded_pixels(256) == 640 * 480
+    assert x["device.jpeg_decoded_px.232"] == facts.decoded_pixels(232) == 640 * 480
+    assert x["device.jpeg_decoded_px.256"] == facts.decoded_pixels(256) == 1280 * 960
 
 
 def test_another_format_fills_the_other_columns():

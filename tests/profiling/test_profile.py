@@ -13,6 +13,7 @@ from isthmus.loading.bundle import Bundle, open_bundle, save_manifest
 from isthmus.planning.decide import decide
 from isthmus.profiling.plans import Effort
 from isthmus.profiling.profile import profile_bundle
+from isthmus.runtime.fingerprint import fingerprint
 from isthmus.runtime.plan_runner import PlanRunner
 from isthmus.types.conditions import Conditions
 from isthmus.types.link import Link
@@ -169,6 +170,10 @@ def test_the_profile_says_how_it_was_measured(profiled, server):
         bundle.table.rows
     )
     assert bundle.profile["onnxruntime"]
+    assert report.disagreements == ()
+    assert bundle.profile["disagreements"] == []
+    libraries = bundle.profile["libraries"]
+    assert libraries["device"] == libraries["server"] == fingerprint()["libraries"]
     for site in ("device", "server"):
         errors = bundle.profile["input_fit"][site]
         assert errors.keys() == {"jpeg", "progressive", "png", "webp"}

@@ -194,7 +194,7 @@ def test_a_phones_multi_picture_file_is_a_jpeg():
     scene = a_scene(320, 256)
     data = a_file(scene, "MPO", save_all=True, append_images=[a_scene(320, 256, seed=8)])
     assert pipeline_of.read_facts(data).format == "jpeg"
-    assert pipeline_of.decode(data, shorter_side_px=64).size == (80, 64)
+    assert pipeline_of.decode(data, shorter_side_px=64).size == (160, 128)
 
 
 def rgb_of(image, format="PNG", **options):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from isthmus.errors import ConditionsError
-from isthmus.types.conditions import CloudState, Conditions, ImageFacts, dct_scale
+from isthmus.types.conditions import DECODE_MARGIN, CloudState, Conditions, ImageFacts, dct_scale
 from isthmus.types.link import Link, stall_rounds
 
 SIZES = [
@@ -30,7 +30,7 @@ def jpegs():
 def test_the_scale_and_the_pixels_are_those_of_pillows_draft(jpegs, target):
     for (width, height), data in jpegs.items():
         with Image.open(io.BytesIO(data)) as opened:
-            opened.draft("RGB", (target, target))
+            opened.draft("RGB", (DECODE_MARGIN * target,) * 2)
             drafted = opened.size
         scale = dct_scale(width, height, target)
         assert drafted == (math.ceil(width / scale), math.ceil(height / scale))
@@ -42,7 +42,7 @@ def test_the_shorter_side_stays_long_enough():
     for width, height in SIZES:
         for target in (1, 100, 256):
             scale = dct_scale(width, height, target)
-            assert scale == 1 or min(width, height) / scale >= target
+            assert scale == 1 or min(width, height) / scale >= DECODE_MARGIN * target
 
 
 def test_a_target_of_nothing_is_as_one_pixel():
@@ -52,7 +52,7 @@ def test_a_target_of_nothing_is_as_one_pixel():
 @pytest.mark.parametrize("name", ["png", "webp", "gif", "tiff"])
 def test_only_jpegs_decode_at_a_reduced_scale(name):
     assert ImageFacts(name, 4000, 3000, 1).decoded_pixels(224) == 12_000_000
-    assert ImageFacts("jpeg", 4000, 3000, 1).decoded_pixels(224) == 500 * 375
+    assert ImageFacts("jpeg", 4000, 3000, 1).decoded_pixels(224) == 1000 * 750
 
 
 LINK = Link(1e6, 1e6, 0.01)

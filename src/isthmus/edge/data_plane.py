@@ -14,6 +14,7 @@ from isthmus.edge.unit import Unit, WireSpec
 from isthmus.errors import ProtocolError
 from isthmus.runtime.clock import now_s
 from isthmus.runtime.codecs import CODECS
+from isthmus.runtime.fingerprint import fingerprint
 from isthmus.runtime.protocol import InferReply, InferRequest, WireTensor
 
 __all__ = ["EXTENSIONS", "Answer", "DataPlane"]
@@ -53,8 +54,13 @@ class DataPlane:
         return self._residency.is_ready
 
     def metadata(self) -> dict[str, Any]:
-        """Return name, version and extensions of the server."""
-        return {"name": "isthmus", "version": self._version, "extensions": list(EXTENSIONS)}
+        """Return name, version and extensions of the server, and its ``fingerprint``."""
+        return {
+            "name": "isthmus",
+            "version": self._version,
+            "extensions": list(EXTENSIONS),
+            **fingerprint(),
+        }
 
     def unit(self, name: str, version: str = "") -> Unit:
         """Return a unit, as ``Residency.unit``."""

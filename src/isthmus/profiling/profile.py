@@ -28,6 +28,7 @@ from isthmus.profiling.probe import probe_link
 from isthmus.profiling.shelf import RUNTIME, Shelf
 from isthmus.profiling.store import ProfileStore
 from isthmus.runtime.clock import FULL_PACE, Pace
+from isthmus.runtime.fingerprint import disagreements, fingerprint
 from isthmus.runtime.heads import Heads
 from isthmus.runtime.plan_runner import PlanRunner
 from isthmus.runtime.remote import RemoteServer
@@ -68,6 +69,8 @@ class ProfileReport:
         heads: What loading the device's parts takes, by variant and cut id.
         units: What loading the server's parts took there, by name; those that it tells.
         store_failure: Why nothing could be kept or found; empty if all went well.
+        disagreements: Where this device and the server would not answer alike, since their
+            libraries decode differently; in words, empty if nowhere.
         elapsed_s: How long it took.
     """
 
@@ -79,6 +82,7 @@ class ProfileReport:
     heads: Mapping[tuple[str, str], PartCost]
     units: Mapping[str, PartCost]
     store_failure: str
+    disagreements: tuple[str, ...]
     elapsed_s: float
 
     @property
@@ -156,6 +160,7 @@ def profile_bundle(
         heads=profiling.heads,
         units=profiling.units,
         store_failure=shelf.failure,
+        disagreements=disagreements(fingerprint(), metadata),
         elapsed_s=time.perf_counter() - begun_at_s,
     )
     record = {
@@ -165,6 +170,11 @@ def profile_bundle(
         "device": platform.node(),
         "device_threads": threads,
         "onnxruntime": ONNXRUNTIME_VERSION,
+        "libraries": {
+            "device": fingerprint()["libraries"],
+            "server": metadata.get("libraries", {}),
+        },
+        "disagreements": list(report.disagreements),
         "runtime": RUNTIME,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "effort": asdict(effort),

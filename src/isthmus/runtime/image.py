@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from isthmus.errors import ImageError
 from isthmus.runtime.affine import dequantise
 from isthmus.runtime.image_header import plain_header
-from isthmus.types.conditions import ImageFacts
+from isthmus.types.conditions import DECODE_MARGIN, ImageFacts
 from isthmus.types.variant import InputPipeline
 
 __all__ = [
@@ -113,13 +113,15 @@ def decode(
         max_pixels: Images with more are refused before anything is decoded.
 
     Returns:
-        Mode ``RGB``; the shorter side is at least ``shorter_side_px`` if the file's is.
+        Mode ``RGB``; the shorter side is at least ``DECODE_MARGIN * shorter_side_px`` if the
+        file's is.
 
     Raises:
         ImageError: If the bytes are empty, truncated, no image, or too many pixels or scans.
     """
     with _pillow(), _opened(data, max_pixels) as image:
-        image.draft("RGB", (shorter_side_px, shorter_side_px))
+        enough_px = DECODE_MARGIN * shorter_side_px
+        image.draft("RGB", (enough_px, enough_px))
         image.load()
         upright = _UPRIGHT.get(_orientation(image))
         rgb = _to_rgb(image)
