@@ -99,6 +99,8 @@ def test_sets_are_closed_downwards_and_cuts_are_checked():
     assert set(sets) <= set(closed_sets(BRANCHES))
     assert frozenset({0, 1, 2}) in sets
     assert (sets[0], sets[-1]) == (frozenset(), frozenset(range(6)))
+    # Without candidates: nothing, up to a, up to e, everything.
+    assert server_first_sets(BRANCHES) == tuple(frozenset(range(n)) for n in (0, 1, 5, 6))
     with pytest.raises(CutError):
         server_first_sets(BRANCHES, [("b",)])
 

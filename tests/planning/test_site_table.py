@@ -131,6 +131,8 @@ def test_each_row_is_executable_and_costs_what_its_partition_costs():
     assert families >= {("local", False), ("split", False), ("split", True), ("tensor", True)}
     units = [row.unit for row in table.rows]
     assert len(set(units)) == len(units)
+    labels = [row.label for row in table.rows]
+    assert len(set(labels)) == len(labels)
 
 
 def test_rows_with_a_cloud_need_one():

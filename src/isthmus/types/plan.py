@@ -89,7 +89,8 @@ class PlanRow:
     @property
     def label(self) -> str:
         """What people read, e.g. ``efficientnet-lite0 split 3f2a.. u8+zstd``."""
-        parts = [self.variant, self.family, *(self.tensors or ()), self.codec, self.exit]
+        behind = (">", *self.cloud_tensors) if self.cloud_tensors else ()
+        parts = [self.variant, self.family, *self.tensors, *behind, self.codec, self.exit]
         return " ".join(part for part in parts if part)
 
 
