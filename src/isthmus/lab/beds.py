@@ -154,7 +154,8 @@ class LimitedBed:
 
 def bed_of(
     kind: BedKind, models: Path, *, threads: int, device_slowdown: float
-) -> EmulatedBed | LimitedBed:
-    """Return a bed of a kind, to be entered."""
-    made = EmulatedBed if kind == "emulated" else LimitedBed
-    return made(models, threads=threads, device_slowdown=device_slowdown)
+) -> AbstractContextManager[Bed]:
+    """Return a bed of a kind, to be entered; see the two."""
+    if kind == "emulated":
+        return EmulatedBed(models, threads=threads, device_slowdown=device_slowdown)
+    return LimitedBed(models, threads=threads, device_slowdown=device_slowdown)

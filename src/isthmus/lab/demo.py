@@ -95,6 +95,7 @@ class DemoSettings:
     links_mbit_per_s: tuple[float, ...]
     round_trip_s: float
     threads: int
+    profile_budget_s: float
     photographs: tuple[str, ...]
     parts: tuple[Part, ...]
 
@@ -159,6 +160,7 @@ def read_settings(path: Path | None = None) -> DemoSettings:
             links_mbit_per_s=tuple(content["links_mbit_per_s"]),
             round_trip_s=content["round_trip_s"],
             threads=content["threads"],
+            profile_budget_s=content["profile_budget_s"],
             photographs=tuple(content["photographs"]),
             parts=tuple(
                 Part(
@@ -224,6 +226,7 @@ def prepare(
                 path,
                 url,
                 threads=settings.threads,
+                budget_s=settings.profile_budget_s,
                 notes={"lab": bed.conditions},
                 progress=progress,
             )

@@ -75,11 +75,18 @@ class DeviceProcess:
         self._process.wait()
 
     def profile(
-        self, bundle: Path, url: str, *, threads: int, notes: Mapping[str, Any], progress: Progress
+        self,
+        bundle: Path,
+        url: str,
+        *,
+        threads: int,
+        budget_s: float,
+        notes: Mapping[str, Any],
+        progress: Progress,
     ) -> None:
         """Profile a bundle there."""
         self._bed.set_device_cpu(self._cpu_ratio)
-        self._told("profile", bundle, url, threads, dict(notes), progress=progress)
+        self._told("profile", bundle, url, threads, budget_s, dict(notes), progress=progress)
 
     @contextmanager
     def opened(self, devices: Devices) -> Iterator[Ask]:
@@ -153,9 +160,17 @@ class _Told:
         else:
             self._connection.send(("answer", answer))
 
-    def _profile(self, bundle: Path, url: str, threads: int, notes: Mapping[str, Any]) -> None:
-        progress = _ToldProgress(self._connection)
-        self._here.profile(bundle, url, threads=threads, notes=notes, progress=progress)
+    def _profile(
+        self, bundle: Path, url: str, threads: int, budget_s: float, notes: Mapping[str, Any]
+    ) -> None:
+        self._here.profile(
+            bundle,
+            url,
+            threads=threads,
+            budget_s=budget_s,
+            notes=notes,
+            progress=_ToldProgress(self._connection),
+        )
 
     def _open(self, devices: Devices) -> None:
         self._ask = self._stack.enter_context(self._here.opened(devices))

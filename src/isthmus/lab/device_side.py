@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from isthmus.device.client import Device
 from isthmus.errors import RemoteError
 from isthmus.loading.bundle import open_bundle
+from isthmus.profiling.plans import Effort
 from isthmus.profiling.profile import profile_bundle
 from isthmus.runtime.clock import Pace
 from isthmus.types.outcome import Outcome
@@ -62,7 +63,14 @@ class DeviceSide(Protocol):
     """Where a device runs."""
 
     def profile(
-        self, bundle: Path, url: str, *, threads: int, notes: Mapping[str, Any], progress: Progress
+        self,
+        bundle: Path,
+        url: str,
+        *,
+        threads: int,
+        budget_s: float,
+        notes: Mapping[str, Any],
+        progress: Progress,
     ) -> None:
         """Profile a bundle there; see ``profile_bundle``."""
 
@@ -81,12 +89,20 @@ class DevicesHere:
         self._pace = pace
 
     def profile(
-        self, bundle: Path, url: str, *, threads: int, notes: Mapping[str, Any], progress: Progress
+        self,
+        bundle: Path,
+        url: str,
+        *,
+        threads: int,
+        budget_s: float,
+        notes: Mapping[str, Any],
+        progress: Progress,
     ) -> None:
         """Profile a bundle here."""
         profile_bundle(
             open_bundle(bundle),
             url,
+            effort=Effort(budget_s=budget_s),
             threads=threads,
             pace=self._pace,
             notes=notes,
