@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "profile": "On the device, once: measure what every plan costs with a server.",
     "plan": "Say which plan suits a link and a photograph, and why; or draw the map.",
     "infer": "On the device: answer photographs, each by the plan that suits it now.",
+    "profiles": "List, export, import or forget what profiles have measured.",
     "inspect": "Show what a network is made of and where it may be cut.",
     "split": "Cut a network into two ONNX files.",
     "study": "Run an experiment that compares methods side by side.",
