@@ -80,14 +80,16 @@ class Beliefs:
 
     def learn_exchange(self, run: Run, window_bytes: float) -> None:
         """Learn the link from one exchange alone."""
-        self.believe(self._estimate.observe(run.sent_bytes, run.received_bytes, run.network_s))
+        self.believe(
+            self._estimate.observe(
+                run.sent_bytes, run.received_bytes, run.network_s, window_bytes=window_bytes
+            )
+        )
 
     def learn_cancelled(self, sent_bytes: int, elapsed_s: float, window_bytes: float) -> None:
         """Learn from an exchange that was given up: it would have taken longer."""
         self.believe(
-            self._estimate.observe(
-                sent_bytes, 0, max(elapsed_s, self._estimate.predicted_s(sent_bytes, 0))
-            )
+            self._estimate.observe_cancelled(sent_bytes, elapsed_s, window_bytes=window_bytes)
         )
 
     def learn_device(self, work_s: float, observed_s: float) -> None:

@@ -122,6 +122,7 @@ class DevicesHere:
                         threads=devices.threads,
                         timeout_s=devices.limit_s,
                         pace=self._pace,
+                        is_probing=False,  # methods share a link: one's probe slows another
                     )
                 )
                 for name, rules in devices.rules.items()

@@ -157,7 +157,7 @@ def _samples(
     """Ask before, during and after something is slower."""
     found: list[Sample] = []
     rules = Rules("least_latency", families=frozenset({family}))
-    with Device(bundle, server=url, rules=rules, pace=pace) as device:
+    with Device(bundle, server=url, rules=rules, pace=pace, is_probing=False) as device:
         for phase in (contextlib.nullcontext, slower, contextlib.nullcontext):
             with phase():
                 for _ in range(PHASE):
