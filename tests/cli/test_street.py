@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from isthmus.cli import build, infer, profile
+from isthmus.cli import build, infer, inspect, profile
 from isthmus.errors import BundleError, ImageError, ServerUnreachableError
 from isthmus.lab.server_process import ServerProcess
 from isthmus.loading.bundle import open_bundle
@@ -163,6 +164,45 @@ def test_profile_says_what_it_measured_and_what_comes_next(profiled, server):
     assert first.startswith(f"{path}: {count} plans, {count} measured in ")
     assert "Mbit/s up, round trip " in first
     assert last == f"next: isthmus infer {path} PHOTO.jpg --server {server}"
+
+
+def test_inspect_tells_what_a_bundle_holds_and_what_its_parts_take(profiled, built):
+    output = run(inspect, profiled[0]).stdout
+    assert "small: 1 local, 1 file, " in output
+    assert "profiled 20" in output
+    assert "load there" in output
+    content = json.loads(run(inspect, profiled[0], "--json", "-").stdout)
+    assert content["networks"]["small"]["accuracy"]["ratio"] == 0.75
+    assert content["profile"]["heads"][0]["load_s"] > 0
+    assert "not profiled yet" in run(inspect, built[0]).stdout
+
+
+def test_a_second_profile_says_that_all_was_known(profiled, server):
+    output = run(profile, profiled[0], "--server", server, "--budget", "1ms").stdout
+    count = len(open_bundle(profiled[0]).candidates)
+    assert f"0 measured, {count} known already" in output
+    assert "cuts: " in output
+
+
+def test_a_store_that_cannot_be_is_named_and_profiling_goes_on(built, server, tmp_path):
+    shutil.copytree(built[0], tmp_path / "app")
+    (tmp_path / "store").write_text("no database" * 200)
+    result = run(
+        profile, tmp_path / "app", "--server", server, "--budget", "1ms", "--no-complete",
+        "--store", tmp_path / "store",
+    )  # fmt: skip
+    assert "nothing is kept: " in result.stdout
+    assert "cuts: not completed (--no-complete)" in result.stdout
+    assert open_bundle(tmp_path / "app").profiled_table().rows
+
+
+def test_without_onnx_the_cuts_are_left_as_they_are(built, server, tmp_path, monkeypatch):
+    shutil.copytree(built[0], tmp_path / "app")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in [name for name in sys.modules if name.startswith("isthmus.building")]:
+        monkeypatch.delitem(sys.modules, name)
+    result = run(profile, tmp_path / "app", "--server", server, "--budget", "1ms")
+    assert "cuts: not completed, onnx is not installed here" in result.stdout
 
 
 def test_profile_as_json(built, server, tmp_path):

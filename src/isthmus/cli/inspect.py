@@ -1,4 +1,4 @@
-"""``isthmus inspect``: what a network is made of. It parses, calls and prints."""
+"""``isthmus inspect``: what a network or a bundle is made of. It parses, calls and prints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WIDE = 150  # columns
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="The ONNX file.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX file, or a bundle.")],
     shape_texts: ShapesOption = None,
     json_target: Annotated[
         str | None,
@@ -43,8 +43,17 @@ def command(
     tensor is enough to continue elsewhere. Constants and weights count to the layers using them.
     Shapes that the file leaves open are given with --shape; sizes and work are for these.
 
+    Of a bundle it shows the plans, how it was measured, and what loading the parts takes.
+
     Example: isthmus inspect mobilenet-v2.onnx
+
+    Example: isthmus inspect app.isthmus
     """
+    if (file / "manifest.json").is_file():
+        from isthmus.cli.inspect_bundle import inspect_bundle
+
+        inspect_bundle(file, json_target)
+        return
     from isthmus.loading.metadata import licence_of, variant_from_metadata
     from isthmus.loading.onnx_file import load_graph, load_metadata
     from isthmus.planning.partition import cut_vertices
