@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.errors import ConditionsError
-from isthmus.estimation.link import INTERVAL_SDS, LinkEstimate, Sample
+from isthmus.estimation.link import INTERVAL_SDS, LinkEstimate
+from isthmus.estimation.samples import Sample
 from isthmus.estimation.transfer import exchange_s
 from isthmus.types.link import Link
 

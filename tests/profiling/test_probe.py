@@ -1,11 +1,16 @@
+import dataclasses
+
 import pytest
 
 from isthmus.errors import NoPlanError, ServerUnreachableError
-from isthmus.profiling.probe import probe_link
+from isthmus.estimation.link import LinkEstimate
+from isthmus.estimation.transfer import stall_s
+from isthmus.profiling.probe import probe_again, probe_link
 from isthmus.runtime import codecs, protocol
 from isthmus.runtime.heads import Heads
 from isthmus.runtime.plan_runner import PlanRunner
-from isthmus.runtime.transport import Exchange
+from isthmus.runtime.transport import Exchange, HttpTransport
+from isthmus.types.link import INITIAL_WINDOW_BYTES, Link
 from isthmus.types.plan import PlanRow
 
 ROW = PlanRow("net", "file", unit="net.image", has_pixels=True)
@@ -95,3 +100,36 @@ def test_a_server_that_fails_is_named():
 
     with pytest.raises(ServerUnreachableError):
         probe_link(runner(Dead(1e6, 0.01)), ROW, PHOTOGRAPHS)
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "chosen"), [(0.01, 150_000), (0.1, 250_000), (0.15, 400_000), (3.0, 900_000)]
+)
+def test_a_later_probe_sends_as_much_as_tells_the_rate(rtt_s, chosen):
+    path = Path(2e6, rtt_s)
+    known = Link(1e6, 1e6, rtt_s, 0.1, 0.1, 0.1 * rtt_s)
+    after = probe_again(runner(path), ROW, PHOTOGRAPHS, LinkEstimate.from_link(known))
+    assert [size for _, size in path.sent] == [pytest.approx(chosen, rel=0.01)]
+    assert after.link.uplink_bytes_per_s > 1.3e6 or rtt_s > 1
+    assert after.rtt_s == pytest.approx(rtt_s, rel=0.15)
+
+
+def test_slow_start_while_probing_is_not_the_links_rate():
+    class Slow(HttpTransport):
+        """A path of 1 MB/s and 100 ms whose window is the initial one before each request."""
+
+        def __init__(self):
+            super().__init__("http://127.0.0.1:9")
+            self.path = Path(1e6, 0.1, 0.0)
+
+        def window_bytes(self, rtt_s):
+            return INITIAL_WINDOW_BYTES
+
+        def exchange(self, *arguments, **named):
+            one = self.path.exchange(*arguments, **named)
+            lost_s = stall_s(Link(1e6, 1e6, 0.1), one.sent_bytes, INITIAL_WINDOW_BYTES)
+            return dataclasses.replace(one, elapsed_s=one.elapsed_s + lost_s)
+
+    link = probe_link(runner(Slow()), ROW, PHOTOGRAPHS).link
+    assert link.uplink_bytes_per_s == pytest.approx(1e6, rel=0.05)
+    assert link.rtt_s == pytest.approx(0.1, rel=0.05)

@@ -1,4 +1,4 @@
-"""Estimate the link from exchanges, each only as far as it tells. It sends nothing, reads no clock.
+"""Estimate the link from exchanges, each only as far as it tells; it sends nothing itself.
 
 One exchange tells one number, its duration, and three are wanted: the round trip and two rates. So
 it is a recursive regression over sizes: an error is shared out by how uncertain each part of the
@@ -6,7 +6,8 @@ predicted duration was (a Kalman filter's gain), so that short messages teach th
 long ones the rate. The round trip is a mean that drifts; rates have memories of their own
 (``estimation.rate``), which forget quickly and start anew when they have changed.
 
-It does not see the server's own time (subtract it), losses, or how long ago an exchange was.
+It reads no clock: it does not see how long ago an exchange was, nor losses, nor the server's own
+time, which is to be subtracted.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from typing import NamedTuple
 
 from isthmus.errors import ConditionsError
 from isthmus.estimation.rate import Cusum, Rate
-from isthmus.types.link import Link, stall_rounds
+from isthmus.estimation.samples import Sample, fit_samples, upload_rounds
+from isthmus.types.link import Link
 
-__all__ = ["INTERVAL_SDS", "LinkEstimate", "Sample"]
+__all__ = ["INTERVAL_SDS", "LinkEstimate"]
 
 INTERVAL_SDS = 1.64
 """Standard deviations about a prediction between which 90 % of the durations shall lie."""
 
 _UNKNOWN_RATIO = 0.3
-_LEAST_SHARE = 0.01
 _PROBE_JITTER_RATIO = 0.02
 _PROBE_RATE_RATIO = 0.2
 _RTT_LIMITS_S = (1e-6, 3600.0)
@@ -50,23 +51,6 @@ _ENOUGH = 5
 
 _TELLS_RATE = 0.3
 _QUIET = 40
-
-
-class Sample(NamedTuple):
-    """One timed exchange.
-
-    Attributes:
-        sent_bytes: Bytes written, framing included.
-        received_bytes: Bytes of the reply.
-        elapsed_s: The whole exchange minus the server's own time, seconds. May be slightly
-            negative where the server's clock is coarse.
-        window_bytes: What the connection might send at first; infinite where nothing held back.
-    """
-
-    sent_bytes: int
-    received_bytes: int
-    elapsed_s: float
-    window_bytes: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +134,7 @@ class LinkEstimate:
                 raise ConditionsError(f"no exchange takes {one.elapsed_s} s for {total_bytes} B")
         if not exchanges:
             raise ConditionsError("a probe needs at least one exchange")
-        rtt_s, s_per_byte, errors = _fit_probe(exchanges)
+        rtt_s, s_per_byte, errors = fit_samples(exchanges)
         # Of the mean round trip the small messages tell, as far as their own bytes do not matter;
         # of the next rate a few exchanges tell little.
         sizes_s = [s_per_byte * (one.sent_bytes + one.received_bytes) for one in exchanges]
@@ -201,7 +185,7 @@ class LinkEstimate:
         s_per_byte = 1 / self.uplink.expected_bytes_per_s
         rounds, waited_bytes = 1, 0.0
         if window_bytes < sent_bytes:
-            rounds, waited_bytes = _rounds(sent_bytes, window_bytes, s_per_byte, self.rtt_s)
+            rounds, waited_bytes = upload_rounds(sent_bytes, window_bytes, s_per_byte, self.rtt_s)
         back_s = received_bytes / self.downlink.expected_bytes_per_s
         return rounds * self.rtt_s + (sent_bytes - waited_bytes) * s_per_byte + back_s
 
@@ -286,7 +270,7 @@ class LinkEstimate:
         down_s = received_bytes / self.downlink.mean_bytes_per_s
         rounds, waited_bytes = 1, 0.0
         if window_bytes < sent_bytes:
-            rounds, waited_bytes = _rounds(sent_bytes, window_bytes, s_per_byte, self.rtt_s)
+            rounds, waited_bytes = upload_rounds(sent_bytes, window_bytes, s_per_byte, self.rtt_s)
         up_s = (sent_bytes - waited_bytes) * s_per_byte
         total_s = rounds * self.rtt_s + up_s + down_s
         # Where the reply's rate is the request's, both are one part.
@@ -413,75 +397,8 @@ class _Parts(NamedTuple):
     jitter_trust: float
 
 
-def _rounds(
-    sent_bytes: float, window_bytes: float, s_per_byte: float, rtt_s: float
-) -> tuple[int, float]:
-    """Return the round trips of an upload in slow start, and the bytes sent while it waits.
-
-    A message that waits for ``k`` round trips takes ``k`` of them, and then what has not been
-    sent meanwhile; see ``types.link.Link.stalls_s``.
-    """
-    window_s = window_bytes * s_per_byte
-    if window_s >= rtt_s:
-        return 1, 0.0
-    waits = min(stall_rounds(sent_bytes, window_bytes), math.ceil(math.log2(rtt_s / window_s)))
-    return 1 + waits, window_bytes * (2.0**waits - 1)
-
-
-def _fit_probe(exchanges: Sequence[Sample]) -> tuple[float, float, list[float]]:
-    """Return round trip, seconds per byte and each relative error of a few exchanges.
-
-    How many rounds slow start took depends on both, so they are found in a few turns.
-    """
-    times_s = [_clipped(one.elapsed_s, _RTT_LIMITS_S) for one in exchanges]
-    sizes = [float(one.sent_bytes + one.received_bytes) for one in exchanges]
-    most_bytes, most_s = max(zip(sizes, times_s, strict=True))
-    least_s = min(times_s)
-    rounds, bytes_after = [1.0] * len(sizes), sizes
-    for _ in range(4):
-        rtt_s, s_per_byte = _fit_line(rounds, bytes_after, times_s)
-        rtt_s = _clipped(max(rtt_s, _LEAST_SHARE * least_s), _RTT_LIMITS_S)
-        s_per_byte = max(s_per_byte, _LEAST_SHARE * most_s / most_bytes)
-        s_per_byte = _clipped(s_per_byte, (1 / _RATE_LIMITS[1], 1 / _RATE_LIMITS[0]))
-        told = [
-            _rounds(one.sent_bytes, one.window_bytes, s_per_byte, rtt_s)
-            if one.window_bytes < one.sent_bytes
-            else (1, 0.0)
-            for one in exchanges
-        ]
-        if all(count == 1 for count, _ in told):
-            break
-        rounds = [float(count) for count, _ in told]
-        bytes_after = [size - waited for size, (_, waited) in zip(sizes, told, strict=True)]
-    errors = [
-        time_s / (count * rtt_s + s_per_byte * size) - 1
-        for count, size, time_s in zip(rounds, bytes_after, times_s, strict=True)
-    ]
-    return rtt_s, s_per_byte, errors
-
-
 def _rms(values: Sequence[float]) -> float:
     return math.sqrt(sum(value * value for value in values) / len(values))
-
-
-def _fit_line(
-    rounds: Sequence[float], sizes: Sequence[float], times_s: Sequence[float]
-) -> tuple[float, float]:
-    """Return the round trip and seconds per byte of least squared relative error.
-
-    Where the exchanges do not tell them apart, half of the mean time is the round trip.
-    """
-    weights = [1 / time_s**2 for time_s in times_s]
-    rows = list(zip(weights, rounds, sizes, times_s, strict=True))
-    cc = sum(w * c * c for w, c, _, _ in rows)
-    cb = sum(w * c * b for w, c, b, _ in rows)
-    bb = sum(w * b * b for w, _, b, _ in rows)
-    ct = sum(w * c * t for w, c, _, t in rows)
-    bt = sum(w * b * t for w, _, b, t in rows)
-    spread = cc * bb - cb * cb
-    if spread <= 1e-9 * cc * bb:
-        return ct / cc / 2, bt / bb / 2
-    return (ct * bb - bt * cb) / spread, (cc * bt - cb * ct) / spread
 
 
 def _mean_beyond(bound: float) -> float:
