@@ -168,6 +168,8 @@ def command(
     out.print(_summary(report))
     if trouble:
         out.print(f"nothing is kept: {trouble}", markup=False, soft_wrap=True)
+    for what in report.disagreements:
+        out.print(f"warning: {what}", markup=False, soft_wrap=True)
     out.print(f"cuts: {completion}", markup=False, soft_wrap=True)
     out.print(
         f"{bundle}: {len(report.table.rows)} plans, {_measured(reports)} in "
@@ -285,6 +287,7 @@ def _record(reports: Sequence[ProfileReport], trouble: str) -> dict[str, Any]:
         "kept": reports[0].kept,
         "elapsed_s": sum(r.elapsed_s for r in reports),
         "store_failure": trouble,
+        "disagreements": list(report.disagreements),
         "link": {
             "uplink_bytes_per_s": link.uplink_bytes_per_s,
             "downlink_bytes_per_s": link.downlink_bytes_per_s,

@@ -226,6 +226,7 @@ class Device:
             plan=answer.plan,
             timeline=Timeline(**seconds, unaccounted_s=unaccounted_s),
             sent_bytes=answer.run.sent_bytes,
+            sent_as=answer.run.sent_as,
             received_bytes=answer.run.received_bytes,
             was_cold=answer.run.was_cold,
             is_deadline_met=None if rules.deadline_s is None else total_s <= rules.deadline_s,

@@ -58,6 +58,8 @@ class Outcome:
         plan: The plan that gave the answer.
         timeline: Where the time went.
         sent_bytes: Bytes written to the server, HTTP framing included.
+        sent_as: As what the input crossed: ``file``, or the name of a codec; empty if the answer
+            is the device's own. A plan that resizes sends the file where that is the smaller one.
         received_bytes: Bytes of the reply's body.
         was_cold: Whether the server had to load a model for this request.
         is_deadline_met: ``None`` without a deadline.
@@ -72,6 +74,7 @@ class Outcome:
     plan: Plan
     timeline: Timeline
     sent_bytes: int = 0
+    sent_as: str = ""
     received_bytes: int = 0
     was_cold: bool = False
     is_deadline_met: bool | None = None
