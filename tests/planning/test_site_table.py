@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.errors import NoPlanError
 from isthmus.planning.decide import decide
-from isthmus.planning.site_cover import STATED_ROW_CONE
+from isthmus.planning.site_cover import STATED_ROW_CONE, RowCone
 from isthmus.planning.site_row import (
     Hop,
     RowProblem,
@@ -133,6 +133,18 @@ def test_each_row_is_executable_and_costs_what_its_partition_costs():
     assert len(set(units)) == len(units)
     labels = [row.label for row in table.rows]
     assert len(set(labels)) == len(labels)
+
+
+def test_round_trips_may_be_anything():
+    # By bytes and seconds alone all work belongs into the cloud, under every condition asked for.
+    graph, (device_s, _, _), sent = network(3, 4)
+    layer_s = (device_s, device_s / 10, device_s / 1e6)
+    cone = RowCone(((1e-13, 2e-13), (1e-13, 2e-13)), ((0.9, 1.1), (0.9, 1.1)))
+    found = site_table(graph, layer_s, sent, reply_bytes=0.0, epsilon=0.01, cone=cone)
+    for near_s, far_s, sites in [(0.0, 0.0, 3), (0.0, 5.0, 2), (5.0, 0.0, 1)]:
+        links = [Link(7e12, 7e12, rtt_s) for rtt_s in (near_s, far_s)]
+        plan = decide(found.table, Conditions(links[0], cloud=CloudState(links[1])), FASTEST)
+        assert 1 + (not plan.row.is_local) + bool(plan.row.cloud_tensors) == sites
 
 
 def test_rows_with_a_cloud_need_one():
