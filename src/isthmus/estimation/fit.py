@@ -10,9 +10,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["fit_nonnegative", "spread"]
+__all__ = ["fit_nonnegative", "fit_symmetric", "spread"]
 
 _MAD_TO_SD = 1.4826
+_ROUNDS = 8
 
 
 def fit_nonnegative(
@@ -62,6 +63,38 @@ def fit_nonnegative(
                 best, best_error = np.zeros(x.shape[1]), error
                 best[chosen] = solution
     return np.asarray(best / scale, dtype=np.float64)
+
+
+def fit_symmetric(features: ArrayLike, seconds: ArrayLike) -> NDArray[np.float64]:
+    """Return non-negative coefficients whose errors are relative to the larger of both times.
+
+    Relative to the measured time alone, one that was measured thirty times too short counts
+    thirty squared, and pulls all coefficients down; relative to the larger of measured and
+    predicted no error exceeds 1. Solved by reweighting ``fit_nonnegative``, so a local optimum:
+    it bears few such times, not many.
+
+    Args:
+        features: As for ``fit_nonnegative``.
+        seconds: As for ``fit_nonnegative``.
+
+    Returns:
+        Coefficients, float64 ``(k,)``, all at least 0.
+
+    Raises:
+        ValueError: As for ``fit_nonnegative``.
+
+    Examples:
+        >>> amounts, seconds = [[n] for n in range(1, 31)], [*range(2, 60, 2), 2]
+        >>> fit_nonnegative(amounts, seconds).round(1), fit_symmetric(amounts, seconds).round(1)
+        (array([0.1]), array([1.9]))
+    """
+    x = np.asarray(features, dtype=float)
+    y = np.asarray(seconds, dtype=float)
+    coefficients = fit_nonnegative(x, y)
+    for _ in range(_ROUNDS):
+        weights = y / np.maximum(x @ coefficients, y)
+        coefficients = fit_nonnegative(x * weights[:, None], y, known_s=(1.0 - weights) * y)
+    return coefficients
 
 
 def spread(values: ArrayLike) -> float:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from isthmus.estimation.fit import fit_nonnegative, spread
+from isthmus.estimation.fit import fit_symmetric, spread
 from isthmus.estimation.units import Work, paper_kind
 
 __all__ = ["FEATURES", "KINDS", "LayerRegression", "LinearModel", "fit_layers"]
@@ -30,7 +30,6 @@ KINDS: Mapping[str, Callable[[Work], str]] = MappingProxyType(
 )
 """What has a model of its own: with our features operators, with the papers' their layer types."""
 
-_ROUNDS = 8
 _LEAST_ROWS = 4
 """A kind seen less often than this is predicted by the pooled model."""
 
@@ -112,15 +111,7 @@ def fit_layers(
 
 
 def _fitted(rows: Sequence[tuple[Work, float]], features: str) -> LinearModel:
-    """Fit by errors relative to the larger of measured and predicted, so that none exceeds 1.
-
-    Relative to the measured time alone, a few units that were measured much too short (two equal
-    branches of which one was run) would pull a whole model down.
-    """
     x = np.array([FEATURES[features](work) for work, _ in rows])
     y = np.array([seconds for _, seconds in rows])
-    weights = np.ones(len(y))
-    for _ in range(_ROUNDS):
-        coefficients = fit_nonnegative(x * weights[:, None], y, known_s=(1.0 - weights) * y)
-        weights = y / np.maximum(x @ coefficients, y)
+    coefficients = fit_symmetric(x, y)
     return LinearModel(tuple(coefficients.tolist()), spread(x @ coefficients / y - 1.0), len(rows))
