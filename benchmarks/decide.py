@@ -9,6 +9,7 @@ a network of the zoo run, or the processor left alone.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 
@@ -17,18 +18,25 @@ import numpy as np
 from isthmus.lab.studies.decision_times import random_table
 from isthmus.planning.decide import decide, decide_many
 from isthmus.types.conditions import Conditions, ImageFacts
-from isthmus.types.link import Link
+from isthmus.types.link import INITIAL_WINDOW_BYTES, Link
 from isthmus.types.plan import Rules
 
 SEED = 20260728
 NETWORK = "efficientnet-lite0"
 SWEPT_BYTES = 32 * 2**20
 SLEEP_S = 0.020
-RULES = (Rules("least_latency"), Rules(), Rules(deadline_s=0.1))
+RULES = (
+    Rules("least_latency"),
+    Rules(),
+    Rules(deadline_s=0.1),
+    Rules(deadline_s=0.1, hedge_above_ratio=0.01),
+    Rules("least_energy", 0.1),
+    Rules("greatest_throughput", 0.1),
+)
 
 
 def random_conditions(count: int, rng: np.random.Generator) -> list[Conditions]:
-    """Return ``count`` instants, a third of them with a unit that still loads."""
+    """Return ``count`` instants: a third has a unit that still loads, a half starts slowly."""
     return [
         Conditions(
             Link(float(10 ** rng.uniform(4, 8)), 1e7, float(rng.uniform(0.001, 0.1)), 0.2, 0.2),
@@ -36,6 +44,7 @@ def random_conditions(count: int, rng: np.random.Generator) -> list[Conditions]:
             device_slowdown_sd=0.05,
             server_slowdown_sd=0.1,
             unit_ready_s={"unit-1": 0.5} if i % 3 == 0 else {},
+            window_bytes=INITIAL_WINDOW_BYTES if i % 2 == 0 else math.inf,
         )
         for i in range(count)
     ]
@@ -98,19 +107,23 @@ def anew(one: Conditions) -> Conditions:
         device_slowdown_sd=one.device_slowdown_sd,
         server_slowdown_sd=one.server_slowdown_sd,
         unit_ready_s=one.unit_ready_s,
+        window_bytes=one.window_bytes,
     )
 
 
 def name_of(rules: Rules) -> str:
     """Return rules in a word or two."""
-    return rules.objective if rules.deadline_s is None else f"in {rules.deadline_s * 1e3:g} ms"
+    if rules.objective != "most_accurate" or rules.deadline_s is None:
+        return rules.objective
+    hedged = "" if rules.hedge_above_ratio is None else ", hedged"
+    return f"in {rules.deadline_s * 1e3:g} ms{hedged}"
 
 
 def print_hot(count: int) -> None:
     """Print p50 and p99 of one decision in a loop, and the mean of many at once."""
     rng = np.random.default_rng(SEED)
     conditions = random_conditions(count, rng)
-    print("rows columns rules               p50_us  p99_us many_us")
+    print("rows columns rules                 p50_us  p99_us many_us")
     for rows in (20, 200, 1000):
         table = random_table(rows, rng)
         for rules in RULES:
@@ -120,7 +133,7 @@ def print_hot(count: int) -> None:
                 decide_many(table, conditions[first : first + 100], rules)
             many = (time.perf_counter_ns() - started_ns) / 1e3 / count
             name = name_of(rules)
-            print(f"{rows:4d} {len(table.columns):7d} {name:18s}{p50:8.1f}{p99:8.1f}{many:8.1f}")
+            print(f"{rows:4d} {len(table.columns):7d} {name:20s}{p50:8.1f}{p99:8.1f}{many:8.1f}")
 
 
 def print_cold(count: int) -> None:
@@ -134,14 +147,14 @@ def print_cold(count: int) -> None:
         print(f"(no {NETWORK} here: decisions after an inference are left out)")
     else:
         before[f"{NETWORK} run"] = network
-    print(f"{'':42s}{'decide alone':>18s}{'conditions too':>18s}")
-    print(f"{'after':24s}{'rules':18s}" + 2 * "   p50_us   p99_us")
+    print(f"{'':44s}{'decide alone':>18s}{'conditions too':>18s}")
+    print(f"{'after':24s}{'rules':20s}" + 2 * "   p50_us   p99_us")
     for name, before_each in before.items():
         for rules in RULES:
             alone = spent_us(lambda one: decide(table, one, rules), conditions, before_each)  # noqa: B023
             both = spent_us(lambda one: decide(table, anew(one), rules), conditions, before_each)  # noqa: B023
             figures = "".join(f"{figure:9.1f}" for figure in (*alone, *both))
-            print(f"{name:24s}{name_of(rules):18s}{figures}")
+            print(f"{name:24s}{name_of(rules):20s}{figures}")
 
 
 def main() -> None:

@@ -37,6 +37,9 @@ _RTT = BASES.index("rtt")
 _CLOSE = 1e-11
 """Relative difference that is not left to rounding; sums of a few dozen terms err by 1e-14."""
 
+_DOUBLED = np.exp2(np.arange(49)) - 1.0
+"""Windows that have been sent after so many rounds; ``Link.stalls_s`` counts no more of them."""
+
 _AT_ONCE = 2**15
 """Latencies predicted together: what stays in the processor's cache."""
 
@@ -66,7 +69,8 @@ def choose_many(view: View, conditions: Sequence[Conditions], rules: Rules) -> C
     Raises:
         ConditionsError: If a latency is not finite.
     """
-    step = max(1, _AT_ONCE // len(view.candidates))
+    most = max(1, _AT_ONCE // len(view.candidates))
+    step = -(-len(conditions) // -(-len(conditions) // most))
     parts = [
         _choose(_Batch(view, conditions[first : first + step]), rules)
         for first in range(0, len(conditions), step)
@@ -110,7 +114,7 @@ class _Batch:
         self.x = self.values[:, self.bases] * self.features
         self.safety_sds = np.array([c.safety_sds for c in conditions])
         self.latencies_s: _Floats = self.x @ view.totals.T
-        self._rounds: _Floats | None = None
+        self._rounds: NDArray[np.intp] | None = None
         self.stalls_s = self._stalls_s()
         if self.stalls_s is not None:
             self.latencies_s += self.stalls_s
@@ -130,7 +134,7 @@ class _Batch:
             full = np.ceil(np.log2(rtt / (self._windows * up)))
         full[~np.isfinite(full)] = 0.0
         view = self.view
-        rounds = np.zeros(self.latencies_s.shape)
+        rounds = np.zeros(self.latencies_s.shape, np.intp)
         by_window: dict[float, list[int]] = {}
         for n, window in enumerate(windows):
             if window != math.inf and full[n] > 0:
@@ -141,12 +145,13 @@ class _Batch:
                 images = [self.conditions[n].image for n in members]
                 sizes = [image.file_bytes if image else 0 for image in images]
                 sent = view.arrays.sent_bytes[view.files] + np.array(sizes, float)[:, None]
-                needed = np.ceil(np.log2(sent / window + 1.0)) - 1.0
-                rounds[np.array(members)[:, None], view.files] = np.maximum(needed, 0.0)
-        np.minimum(rounds, np.clip(full, 0.0, 48.0)[:, None], out=rounds)
+                needed = np.maximum(np.ceil(np.log2(sent / window + 1.0)) - 1.0, 0.0)
+                rounds[np.array(members)[:, None], view.files] = needed
+        np.minimum(rounds, np.clip(full, 0, len(_DOUBLED) - 1).astype(np.intp)[:, None], out=rounds)
         self._rounds = rounds
-        self._doubled = np.exp2(rounds) - 1.0
-        full_s: _Floats = rounds * rtt[:, None] - self._doubled * (self._windows * up)[:, None]
+        self._doubled = _DOUBLED.take(rounds)
+        full_s: _Floats = self._doubled * -(self._windows * up)[:, None]
+        full_s += rounds * rtt[:, None]
         self._full_stalls_s = full_s
         return full_s * view.arrays.waits if view.has_exits else full_s
 
@@ -180,7 +185,8 @@ class _Batch:
         up = self.values[:, [_UPLINK]]
         variance: _Floats = (up * arrays.sent_bytes_sd[positions]) ** 2
         variance += arrays.residual_s[positions] ** 2
-        covariances = [(n, *c) for n, one in enumerate(self.numbers) for c in one.covariances]
+        together = self._correlations()
+        shared = {base for pair in together for base in pair}
         moved: dict[int, _Floats] = {}
         for base in range(len(BASES)):
             columns = np.flatnonzero(self.bases == base)
@@ -191,22 +197,36 @@ class _Batch:
             of_base = (self.features[:, columns] * sds) @ totals[:, columns].T
             if is_stalling:
                 of_base += self._stalled(base, positions) * sds
-            if covariances:
-                moved[base] = of_base.copy()
-            variance += np.multiply(of_base, of_base, out=of_base)
-        for n, one, other, covariance in covariances:
+            if base in shared:
+                moved[base] = of_base
+                variance += of_base * of_base
+            else:
+                variance += np.multiply(of_base, of_base, out=of_base)
+        for (one, other), ratios in together.items():
             if one in moved and other in moved:
-                ratio = covariance / (self.sds[n, one] * self.sds[n, other])
-                variance[n] += 2.0 * ratio * moved[one][n] * moved[other][n]
-        if covariances:
-            np.maximum(variance, 0.0, out=variance)
+                both = moved[one] * moved[other]
+                both *= 2.0 * ratios[:, None]
+                variance += both
+                np.maximum(variance, 0.0, out=variance)
         return np.sqrt(variance, out=variance)
+
+    def _correlations(self) -> dict[tuple[int, int], _Floats]:
+        """Return how bases err together, from -1 to 1, float64 ``[N]`` for each pair of them."""
+        found: dict[tuple[int, int], _Floats] = {}
+        for n, numbers in enumerate(self.numbers):
+            for one, other, covariance in numbers.covariances:
+                scale = numbers.sds[one] * numbers.sds[other]
+                if scale > 0:
+                    ratios = found.setdefault((one, other), np.zeros(len(self.numbers)))
+                    ratios[n] = covariance / scale
+        return found
 
     def _stalled(self, base: int, positions: _Positions | slice) -> _Floats:
         """Return how stalls move with the round trip or the seconds per byte; see ``spread_s``."""
         assert self._rounds is not None
+        moves: _Floats
         if base == _RTT:
-            moves = self._rounds[:, positions]
+            moves = self._rounds[:, positions].astype(np.float64)
         else:
             moves = -self._windows[:, None] * self._doubled[:, positions]
         return moves * self.view.arrays.waits[positions] if self.view.has_exits else moves
