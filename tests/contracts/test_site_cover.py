@@ -32,7 +32,8 @@ def random_row(seed, *, sites=3, layers=5):
     sent = {name: float(10 ** rng.uniform(3, 6)) for name in made}
     if seed % 3 == 0:
         sent[made[int(rng.integers(1, layers))]] = math.inf
-    return RowProblem(graph, tuple(layer_s), (Hop(sent),) * (sites - 1))
+    more = (500.0, dict.fromkeys(unread, 3e4)) if seed % 2 else (0.0, {})
+    return RowProblem(graph, tuple(layer_s), (Hop(sent, *more),) * (sites - 1))
 
 
 def all_costs(problem):
@@ -62,7 +63,7 @@ def worst_gap_ratio(problem, found, count=4000):
 def test_sampled_conditions_keep_to_the_gap(seed):
     problem = random_row(seed)
     sizes = []
-    for epsilon in (0.5, 0.1, 0.03):
+    for epsilon in (0.5, 0.1):
         found = cover(problem, epsilon=epsilon)
         assert found.is_complete
         assert found.gap_ratio <= epsilon

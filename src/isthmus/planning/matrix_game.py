@@ -46,7 +46,7 @@ def solve_game(costs: NDArray[np.float64]) -> Mixtures:
 
     Examples:
         >>> rows, columns = solve_game(np.array([[1.0, 3.0], [3.0, 1.0], [9.0, 9.0]]))
-        >>> rows.tolist(), columns.tolist()
+        >>> rows.round(6).tolist(), columns.round(6).tolist()
         ([0.5, 0.5, 0.0], [0.5, 0.5])
     """
     m, n = costs.shape
