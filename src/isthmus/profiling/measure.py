@@ -139,9 +139,11 @@ def measure_in_turn(
 ) -> dict[K, Measurement]:
     """Run tasks in interleaved blocks until each median is known to ``precision_ratio``.
 
-    A round gives one block to each task that is not done, in random order. A task is done after
-    six blocks at the earliest, as soon as half the width of its median's interval is within
-    ``precision_ratio``. When the budget is spent no block begins but the first of each task.
+    A round gives one block to each task, in random order. After six rounds at the earliest it
+    ends, as soon as half the width of every median's interval is within ``precision_ratio``.
+    Tasks that are known go on with the others: a task that stopped after a fast moment of the
+    machine would look better than one that went on into a slow one. When the budget is spent
+    no block begins but the first of each task.
 
     Args:
         tasks: Functions that do something once and return the seconds it took (or any other
@@ -169,20 +171,20 @@ def measure_in_turn(
             f"budget_s {budget_s} and pause_s {pause_s} not negative"
         )
     begun_at_s = now_s()
-    order = random.Random(seed)
+    rng, order = random.Random(seed), list(tasks)
     blocks: dict[K, list[Block]] = {key: list((earlier or {}).get(key, ())) for key in tasks}
     found = {key: measurement_of(known) for key, known in blocks.items() if known}
 
-    def is_due(key: K) -> bool:
-        if key not in found:
-            return True
-        is_known = found[key].half_width_ratio <= precision_ratio
-        return not is_known and now_s() - begun_at_s < budget_s
+    def is_spent() -> bool:
+        return now_s() - begun_at_s >= budget_s
 
-    while due := [key for key in tasks if is_due(key)]:
-        order.shuffle(due)
-        for key in due:
-            if not is_due(key):  # the budget may be spent by now
+    def is_known(key: K) -> bool:
+        return key in found and found[key].half_width_ratio <= precision_ratio
+
+    while not all(map(is_known, order)) and not (found.keys() >= tasks.keys() and is_spent()):
+        rng.shuffle(order)
+        for key in order:
+            if key in found and is_spent():
                 continue
             blocks[key].append([_paced(tasks[key], pause_s, sleep) for _ in range(block_runs)])
             found[key] = measurement_of(blocks[key])
