@@ -182,20 +182,27 @@ class _Batch:
         """Return the spreads of candidates at all instants, float64 ``[N, positions]``, seconds."""
         view = self.view
         totals, arrays = view.totals[positions], view.arrays
-        up = self.values[:, [_UPLINK]]
-        variance: _Floats = (up * arrays.sent_bytes_sd[positions]) ** 2
-        variance += arrays.residual_s[positions] ** 2
         together = self._correlations()
         shared = {base for pair in together for base in pair}
-        moved: dict[int, _Floats] = {}
+        # What is one figure of the instant times one of the candidate is added by one product.
+        of_instant = [np.ones(len(self.values)), self.values[:, _UPLINK]]
+        of_candidate = [arrays.residual_s[positions], arrays.sent_bytes_sd[positions]]
+        rest: list[int] = []
         for base in range(len(BASES)):
             columns = np.flatnonzero(self.bases == base)
-            sds = self.sds[:, [base]]
             is_stalling = self._rounds is not None and base in (_UPLINK, _RTT)
-            if not sds.any() or not (len(columns) or is_stalling):
-                continue
+            if len(columns) == 1 and not is_stalling and base not in shared:
+                of_instant.append(self.features[:, columns[0]] * self.sds[:, base])
+                of_candidate.append(totals[:, columns[0]])
+            elif self.sds[:, base].any() and (len(columns) or is_stalling):
+                rest.append(base)
+        variance: _Floats = np.square(of_instant).T @ np.square(of_candidate)
+        moved: dict[int, _Floats] = {}
+        for base in rest:
+            columns = np.flatnonzero(self.bases == base)
+            sds = self.sds[:, [base]]
             of_base = (self.features[:, columns] * sds) @ totals[:, columns].T
-            if is_stalling:
+            if self._rounds is not None and base in (_UPLINK, _RTT):
                 of_base += self._stalled(base, positions) * sds
             if base in shared:
                 moved[base] = of_base

@@ -30,6 +30,10 @@ BASES = (
 )  # fmt: skip
 """What is uncertain; every column is the product of one of these and a feature."""
 
+_UPLINK, _RTT, _CLOUD_UPLINK, _CLOUD_RTT = (
+    BASES.index(base) for base in ("uplink", "rtt", "cloud_uplink", "cloud_rtt")
+)
+
 _FEATURES = (
     "one", "jpeg_bytes", "jpeg_pixels", "other_bytes", "other_pixels",
     "progressive_bytes", "progressive_pixels", "webp_bytes", "webp_pixels", "file", "connect",
@@ -175,14 +179,12 @@ def _covariances(
     conditions: Conditions, sds: tuple[float, ...]
 ) -> tuple[tuple[int, int, float], ...]:
     """Return what a link's rate and round trip have in common, hop by hop."""
-    hops = [("uplink", "rtt", conditions.link)]
-    if conditions.cloud is not None:
-        hops.append(("cloud_uplink", "cloud_rtt", conditions.cloud.link))
-    return tuple(
-        (a, b, link.uplink_rtt_correlation * sds[a] * sds[b])
-        for a, b, link in ((BASES.index(up), BASES.index(rtt), link) for up, rtt, link in hops)
-        if link.uplink_rtt_correlation
-    )
+    near = conditions.link.uplink_rtt_correlation * sds[_UPLINK] * sds[_RTT]
+    found = ((_UPLINK, _RTT, near),) if near else ()
+    if conditions.cloud is None:
+        return found
+    far = conditions.cloud.link.uplink_rtt_correlation * sds[_CLOUD_UPLINK] * sds[_CLOUD_RTT]
+    return (*found, (_CLOUD_UPLINK, _CLOUD_RTT, far)) if far else found
 
 
 def _cloud_numbers(cloud: CloudState) -> tuple[tuple[float, ...], tuple[float, ...]]:
