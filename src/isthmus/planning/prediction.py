@@ -155,15 +155,17 @@ def _spread_together_s(
 ) -> float:
     """Return the same where bases err together, or slow start stalls."""
     features, sds = numbers.features, numbers.sds
-    moved = [0.0] * len(BASES)
-    for base, parts in candidate.shares:
+    moved = [0.0] * len(sds)
+    for base, parts in candidate.shares:  # every remote row has shares of both that stall
+        seconds_of_base = 0.0
         for feature, seconds in parts:
-            moved[base] += seconds * features[feature]
-    if rounds:
-        moved[_RTT] += rounds * candidate.waits
-        moved[_UPLINK] -= window_bytes * (2**rounds - 1) * candidate.waits
-    for base, sd in enumerate(sds):
-        moved_s = moved[base] * sd
+            seconds_of_base += seconds * features[feature]
+        if rounds and base == _RTT:
+            seconds_of_base += rounds * candidate.waits
+        elif rounds and base == _UPLINK:
+            seconds_of_base -= window_bytes * (2**rounds - 1) * candidate.waits
+        moved[base] = seconds_of_base
+        moved_s = seconds_of_base * sds[base]
         variance += moved_s * moved_s
     for one, other, covariance in numbers.covariances:
         variance += 2 * moved[one] * moved[other] * covariance
