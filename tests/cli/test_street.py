@@ -184,6 +184,16 @@ def test_a_second_profile_says_that_all_was_known(profiled, server):
     assert "cuts: " in output
 
 
+def test_an_interrupted_profile_says_that_it_can_be_gone_on_with(built, server, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("isthmus.profiling.profile.profile_bundle", interrupt)
+    result = run(profile, built[0], "--server", server)
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+
+
 def test_a_store_that_cannot_be_is_named_and_profiling_goes_on(built, server, tmp_path):
     shutil.copytree(built[0], tmp_path / "app")
     (tmp_path / "store").write_text("no database" * 200)

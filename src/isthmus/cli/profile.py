@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -157,7 +159,12 @@ def command(
             )
             return reports[-1]
 
-        rounds, completion = _completed(bundle, profile, complete, progress)
+        try:
+            rounds, completion = _completed(bundle, profile, complete, progress)
+        except KeyboardInterrupt:
+            if not (trouble or no_store):
+                print("what was measured is kept: the same command goes on", file=sys.stderr)
+            raise
     report = reports[-1]
     trouble = trouble or report.store_failure
     if json_target is not None:
@@ -268,14 +275,19 @@ def _summary(report: ProfileReport) -> Table:
             Text(name),
             str(len(plans)),
             f"{min(counts)} to {max(counts)}",
-            f"{widths[len(widths) // 2]:.1%}",
-            f"{widths[-1]:.1%}",
+            _share(widths[len(widths) // 2]),
+            _share(widths[-1]),
             str(sum(not runs.is_known for runs in plans)),
             milliseconds(local.median_s("head")) if local else "",
             milliseconds(whole.load_s) if whole else "",
             f"{whole.resident_bytes / 1e6:.0f} MB" if whole else "",
         )
     return table
+
+
+def _share(ratio: float) -> str:
+    """Return a share as people read it; too few runs have none."""
+    return f"{ratio:.1%}" if math.isfinite(ratio) else "?"
 
 
 def _record(reports: Sequence[ProfileReport], trouble: str) -> dict[str, Any]:
