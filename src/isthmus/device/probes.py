@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from isthmus.device.beliefs import Beliefs
 from isthmus.device.prober import Probe
+from isthmus.profiling.probe import probe_again
 from isthmus.runtime.clock import Pace, now_s
 from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
 from isthmus.runtime.remote import RemoteServer
@@ -28,7 +29,6 @@ _SUSPECT_RATIO = 1.1
 
 _CHANGE = math.log(1.1)
 _RUNS = 3
-_LONGEST_PROBE_S = 0.5
 _TIMEOUT_S = 10.0
 
 
@@ -87,32 +87,29 @@ class Probes:
     def of_server(self, runner: PlanRunner, transport: HttpTransport | None) -> list[Probe]:
         """Return probes of the link and of the server, over a way of their own.
 
-        The link's sends one photograph as it is, as large as half a second allows; the server's
-        has a network timed there on made-up inputs.
+        The link's sends one photograph as it is; the server's has a network timed there on
+        made-up inputs.
         """
         if transport is None:
             return []
         runner = replace(runner, transport=transport)
-        probes = [self._link_probe(runner, transport, row) for row in self._rows("file")[:1]]
+        probes = [self._link_probe(runner, row) for row in self._rows("file")[:1]]
         probes += [
             self._server_probe(RemoteServer(transport), row) for row in self._rows("tensor")[:1]
         ]
         return probes
 
-    def _link_probe(self, runner: PlanRunner, transport: HttpTransport, row: PlanRow) -> Probe:
-        beliefs = self._beliefs
+    def _link_probe(self, runner: PlanRunner, row: PlanRow) -> Probe:
+        beliefs, photographs = self._beliefs, self._by_size
+        size_bytes = len(photographs[0])
 
         def look() -> bool:
-            link = beliefs.link
-            most_bytes = _LONGEST_PROBE_S * link.uplink_bytes_per_s
-            fitting = [data for data in self._by_size if len(data) <= most_bytes]
-            data = fitting[-1] if fitting else self._by_size[0]
-            window_bytes = transport.window_bytes(link.rtt_s)
-            run = runner.run(row, Job(data, StageTimes()), timeout_s=_TIMEOUT_S)
+            before = beliefs.estimate
+            after = probe_again(runner, row, photographs, before)
             with self._lock:
-                before_s = beliefs.estimate.predicted_s(len(data), 0)
-                beliefs.learn_exchange(run, window_bytes)
-                return _differs(beliefs.estimate.predicted_s(len(data), 0), before_s)
+                if beliefs.estimate is before:  # else a request has just told as much
+                    beliefs.believe(after)
+            return _differs(after.predicted_s(size_bytes, 0), before.predicted_s(size_bytes, 0))
 
         return Probe(lambda: _quiet(beliefs.link_seen_at_s), look)
 
