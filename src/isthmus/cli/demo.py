@@ -12,6 +12,7 @@ from rich.table import Table
 
 from isthmus.cli.output import console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.zoo import zoo_package
 from isthmus.errors import LabError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def command(
 
     if real_limits and (reason := missing()):
         raise LabError(f"{reason}; without --real-limits the demo runs everywhere")
-    zoo = _zoo()
+    zoo = zoo_package()
     settings = read_settings(settings_file)
     out = console(stderr=json_target == "-")
     if fresh:
@@ -129,14 +130,6 @@ def command(
     _print_figures(out, figures, runs_s, len(requests), folder)
 
 
-def _zoo() -> Any:
-    try:
-        import isthmus_zoo
-    except ImportError as error:
-        raise LabError("the demo needs the networks of isthmus-zoo: pip install ./zoo") from error
-    return isthmus_zoo
-
-
 def _print_settings(
     out: Console, settings: DemoSettings, photographs: dict[str, bytes], kind: BedKind
 ) -> None:
@@ -151,7 +144,8 @@ def _print_settings(
     out.print(
         f"{limits[kind]}: {links} Mbit/s, round trip {settings.round_trip_s * 1e3:g} ms\n"
         f"photographs: {sizes}; each {settings.repeats} times, cut off at "
-        f"{settings.request_limit_s:g} s; {settings.threads} thread a side",
+        f"{settings.request_limit_s:g} s; {settings.threads} thread a side\n"
+        f"lossy plans may change {settings.tolerance_ratio:.1%} of the answers, counted before",
         highlight=False,
     )
 

@@ -22,7 +22,7 @@ from isthmus.errors import CodecError, NoPlanError, RemoteError, RemoteTimeoutEr
 from isthmus.estimation.link import LinkEstimate
 from isthmus.estimation.residuals import Residuals
 from isthmus.loading.bundle import Bundle, open_bundle
-from isthmus.planning.decide import decide
+from isthmus.planning.decide import decide, will_be_late
 from isthmus.planning.midway import decide_midway
 from isthmus.profiling.probe import probe_link
 from isthmus.runtime.clock import FULL_PACE, Pace, now_s
@@ -320,7 +320,7 @@ class Device:
 
     def _patience_s(self, plan: Plan, rules: Rules) -> float:
         """Return how long to wait for the server: not beyond a deadline that seemed possible."""
-        if rules.deadline_s is None or plan.slack_s < 0:
+        if rules.deadline_s is None or will_be_late(plan):
             return self._timeout_s
         return min(self._timeout_s, rules.deadline_s)
 

@@ -96,6 +96,7 @@ class DemoSettings:
     round_trip_s: float
     threads: int
     profile_budget_s: float
+    tolerance_ratio: float
     photographs: tuple[str, ...]
     parts: tuple[Part, ...]
 
@@ -161,6 +162,7 @@ def read_settings(path: Path | None = None) -> DemoSettings:
             round_trip_s=content["round_trip_s"],
             threads=content["threads"],
             profile_budget_s=content["profile_budget_s"],
+            tolerance_ratio=content["tolerance_ratio"],
             photographs=tuple(content["photographs"]),
             parts=tuple(
                 Part(
@@ -214,7 +216,7 @@ def prepare(
             path,
             photographs=photographs,
             calibration=calibration,
-            tolerance=Tolerance(ledger=Ledger(known=agreement)),
+            tolerance=Tolerance(settings.tolerance_ratio, ledger=Ledger(known=agreement)),
             progress=progress,
         )
         build_s = time.perf_counter() - begun_at_s
