@@ -9,13 +9,11 @@ runs, and nothing is printed here.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 from isthmus.building.build import CUTS_PER_VARIANT
 from isthmus.errors import CutError, IsthmusError
 from isthmus.lab.studies.decision_times import DecisionTimes, decision_times
+from isthmus.lab.studies.network_files import available_networks
 from isthmus.lab.studies.qdmp_solvers import (
     EXACT,
     Prepare,
@@ -70,25 +69,6 @@ _TABLE_ROWS = 200
 _DECISIONS = 5000
 _FIRST: Condition = (8 / 10e6, 1.0)  # 10 Mbit/s and the server as stated
 _LEAST_CONDITIONS = 9
-
-_PUBLISHED = {  # file in the cache that the tests fill, and the shape that it leaves open
-    "text-detector": (
-        "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
-        (1, 3, 480, 480),
-    ),
-    "text-recogniser": (
-        "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
-        (1, 3, 48, 320),
-    ),
-    "text-direction": (
-        "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
-        (1, 3, 48, 192),
-    ),
-    "layout-detector": (
-        "25b1f27ec56aa932a48f30cbd6293c358a156280f4b20b0a973bab210c39f62c",
-        None,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -164,30 +144,8 @@ def available_graphs() -> tuple[dict[str, Callable[[], ModelGraph]], dict[str, s
     The ``light_*`` networks that come with onnx, the zoo's, text and layout networks if the
     tests have put them into the user's cache, and made-up chains of cells.
     """
-    import onnx
-
-    from isthmus.loading.onnx_file import load_graph
-
-    found: dict[str, Callable[[], ModelGraph]] = {}
-    left_out: dict[str, str] = {}
-    light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    for path in sorted(light.glob("light_*.onnx")):
-        found[path.stem] = partial(load_graph, path)
-    try:
-        import isthmus_zoo
-
-        for name in isthmus_zoo.model_names():
-            found[name] = partial(load_graph, isthmus_zoo.model_path(name), name=name)
-    except ImportError:
-        left_out["zoo"] = "isthmus-zoo is not installed"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    for name, (sha256, shape) in _PUBLISHED.items():
-        path = Path(home, "isthmus", "tests", f"{sha256}.onnx")
-        if path.is_file():
-            shapes = {"x": shape} if shape else None
-            found[name] = partial(load_graph, path, name=name, shapes=shapes)
-        else:
-            left_out[name] = "its file is not in the cache that the tests fill"
+    files, left_out = available_networks()
+    found: dict[str, Callable[[], ModelGraph]] = {n: file.graph for n, file in files.items()}
     for layers, reads_two in product((1000, 5000), (False, True)):
         name = f"cells-{'two' if reads_two else 'one'}-back-{layers}"
         found[name] = partial(cell_chain, layers, _SEED, reads_two=reads_two)
