@@ -236,6 +236,7 @@ def draw(study: RecoveryStudy, target: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     titles = {
         "device": "the device, three times slower (emulated)",
@@ -254,7 +255,10 @@ def draw(study: RecoveryStudy, target: Path) -> None:
         panel.plot(requests, observed, "o", markersize=3.5, color="#333333", label="observed")
         panel.plot(requests, predicted, color="#c1440e", linewidth=1.8, label="predicted before")
         panel.set(title=titles[term], xlabel="request", xlim=(0, len(samples) + 1))
-        panel.set_ylim(bottom=0)
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
+        panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_locator(ticker.NullLocator())
         panel.title.set_fontsize(10)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
