@@ -1,0 +1,265 @@
+"""The PieSlicer study: resize a photograph on the device, or in the cloud?
+
+What is compared is the time before the network runs, as in the paper.
+
+**Recorded times.** Every photograph is measured on this machine in every placement, twice: decoding
+at a reduced scale, resizing to 331 pixels and encoding as the device's part, and what the server
+does with what arrives (``pieslicer_measure``). The device's part is slowed by the factor that
+brings it nearest to the published line of a Nexus 5, Moto X4 or Pixel 2; the server is this
+machine. Transfers run on virtual time: the published lines of the campus's network and one at home,
+and for each request a factor on seconds per byte and one on the constant, log-normal with 10 %
+(``pieslicer_bed``). So a request has one recorded time in each placement, the same for all methods.
+What a method's own decision takes is added to its times where it was measured.
+
+**Who learns from what.** Photographs are made from few originals. Originals are split in halves;
+methods learn from the photographs of one half and are judged on those of the other, then the other
+way round; five requests a photograph. Isthmus fits its decoding terms as when profiling, starts
+with a link estimate from the training requests, and goes on learning the link from what it sent.
+
+**What is judged** (``pieslicer_scores``): the decision against the faster of two placements, on the
+recorded times; near break-even against what the second measurement says is faster. The row
+``optimal`` there is what nobody can beat: it shows how far the two measurements agree.
+
+It leaves out what the network itself takes, and loss of accuracy: ``isthmus`` may send a smaller
+JPEG than PieSlicer's, or pixels without loss.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.lab.photographs import photograph_set, recipe, source_photographs
+from isthmus.lab.studies.pieslicer_bed import (
+    DEVICES,
+    NETWORKS,
+    RESIDUAL_SD,
+    Cell,
+    Requests,
+    cells,
+    published_figures,
+    published_on_device_s,
+    requests_in,
+)  # fmt: skip
+from isthmus.lab.studies.pieslicer_check import Checked, check
+from isthmus.lab.studies.pieslicer_measure import ON_DEVICE, PLACEMENTS, SIDE_PX, Times, measure
+from isthmus.lab.studies.pieslicer_methods import METHODS, Lines, Placed, fitted_lines, place
+from isthmus.lab.studies.pieslicer_scores import Score, scores_of
+from isthmus.lab.studies.regressors import compare_regressors, group_folds
+from isthmus.types.progress import SILENT, Progress
+
+__all__ = ["PieslicerStudy", "judge", "study_pieslicer"]
+
+REQUESTS_PER_PHOTOGRAPH = 5
+REPEATS = 3
+CHECKED_SHARE = 0.05
+SEED = 0
+_REGRESSORS = ("linear", "knn", "svr", "forest", "lasso")
+
+
+@dataclass(frozen=True, eq=False)
+class PieslicerStudy:
+    """What was found.
+
+    Attributes:
+        times: The first measurement, which all is judged on.
+        bed: Each cell, and its requests.
+        scores: By cell and method.
+        placed: How often each method chose each placement, by cell and method.
+        lines: PieSlicer's lines over all photographs, by cell.
+        regressors: By regressor: errors and times, over all targets and by target.
+        checked: Requests that were made for real.
+    """
+
+    times: Times
+    bed: Mapping[str, tuple[Cell, Requests]]
+    scores: Mapping[str, Mapping[str, Score]]
+    placed: Mapping[str, Mapping[str, Mapping[str, int]]]
+    lines: Mapping[str, Lines]
+    regressors: Mapping[str, Mapping[str, Any]]
+    checked: tuple[Checked, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON's kinds."""
+        sizes = [facts.file_bytes for facts in self.times.facts]
+        return {
+            "settings": {
+                "photographs": len(sizes),
+                "file_mb": [min(sizes) / 1e6, max(sizes) / 1e6],
+                "requests_per_photograph": REQUESTS_PER_PHOTOGRAPH,
+                "repeats": REPEATS,
+                "shorter_side_px": SIDE_PX,
+                "on_device": PLACEMENTS[ON_DEVICE],
+                "residual_sd": RESIDUAL_SD,
+                "seed": SEED,
+            },
+            "devices": {device: self.device_fit(device) for device in DEVICES},
+            "cells": {cell: dict(found) for cell, found in self.scores.items()},
+            "factors": {cell: self.factors(cell) for cell in self.scores},
+            "placed": {cell: dict(found) for cell, found in self.placed.items()},
+            "break_even_mb": {
+                cell: lines.break_even_bytes / 1e6 for cell, lines in self.lines.items()
+            },
+            "published": published_figures(),
+            "regressors": {name: dict(found) for name, found in self.regressors.items()},
+            "checked_for_real": {
+                "cells": len(self.checked),
+                "median_error": median(one.error_ratio for one in self.checked)
+                if self.checked
+                else None,
+            },
+        }
+
+    def factors(self, cell: str) -> dict[str, float]:
+        """Return how many times faster ``isthmus`` is than the best of two, at p50 and p99."""
+        best, ours = self.scores[cell]["optimal"], self.scores[cell]["isthmus"]
+        return {
+            "p50": best["p50_ms"] / ours["p50_ms"],
+            "p99": best["p99_ms"] / ours["p99_ms"],
+        }
+
+    def device_fit(self, device: str) -> dict[str, float]:
+        """Return a device's slowdown, and how far its times are from the published line."""
+        slowdown = self.bed[f"{device}/{NETWORKS[0]}"][0].slowdown
+        on_device = self.lines[f"{device}/{NETWORKS[0]}"].on_device
+        ratio = slowdown * self.times.device_s[:, ON_DEVICE]
+        ratio = ratio / published_on_device_s(self.times, device)
+        return {
+            "slowdown": slowdown,
+            "slope_ms_per_mb": on_device.s_per_byte * 1e9,
+            "intercept_ms": on_device.constant_s * 1e3,
+            "median_error": float(np.median(np.abs(ratio - 1))),
+        }
+
+
+def study_pieslicer(
+    count: int,
+    *,
+    sources: Path | None = None,
+    is_checked: bool = True,
+    progress: Progress = SILENT,
+) -> PieslicerStudy:
+    """Make the photographs, measure them, judge all methods and check some requests for real.
+
+    Args:
+        count: Photographs.
+        sources: Folder of photographs to make them from; Debian's if there is none.
+        is_checked: Whether to make some requests for real.
+        progress: Told about each step.
+
+    Raises:
+        LabError: If photographs cannot be had, or the relay does not start.
+    """
+    originals = source_photographs(sources)
+    photographs = photograph_set(count, originals, seed=SEED, progress=progress)
+    groups = [one.source for one in recipe(count, sources=len(originals), seed=SEED)]
+    progress.begin("measured twice", 2 * count)
+    times, second = (
+        measure(photographs, repeats=REPEATS, seed=SEED + turn, progress=progress)
+        for turn in (1, 2)
+    )
+    bed, scores, placed, lines = judge(times, second, groups)
+    checked: tuple[Checked, ...] = ()
+    if is_checked:
+        checked = check(
+            list(bed.values()), photographs, share=CHECKED_SHARE, seed=SEED, progress=progress
+        )
+    regressors = _regressors(times, bed["motox4/university"][1], groups, progress)
+    return PieslicerStudy(times, bed, scores, placed, lines, regressors, checked)
+
+
+def judge(
+    times: Times, second: Times, groups: Sequence[int]
+) -> tuple[
+    dict[str, tuple[Cell, Requests]],
+    dict[str, dict[str, Score]],
+    dict[str, dict[str, dict[str, int]]],
+    dict[str, Lines],
+]:
+    """Return each cell with its requests, scores by method, placements chosen, and lines.
+
+    Args:
+        times: What all is judged on.
+        second: The second measurement.
+        groups: Each photograph's original; no method learns from photographs of one that it is
+            judged on.
+    """
+    count = len(times.facts)
+    everything = np.arange(count)
+    asked = np.tile(everything, REQUESTS_PER_PHOTOGRAPH)
+    asked = np.random.default_rng(SEED).permutation(asked)
+    folds = group_folds(list(groups), 2, seed=SEED)
+    bed, scores, placed, lines = {}, {}, {}, {}
+    for cell in cells(times):
+        requests = requests_in(cell, times, second, asked, seed=SEED)
+        found = _placed(cell, times, requests, folds)
+        bed[cell.name] = cell, requests
+        scores[cell.name] = scores_of(requests, found, slowdown=cell.slowdown)
+        placed[cell.name] = {
+            name: dict(Counter(PLACEMENTS[one] for one in found[name].placement.tolist()))
+            for name in METHODS
+        }
+        lines[cell.name] = fitted_lines(cell, times, everything, _first(requests, everything))
+    return bed, scores, placed, lines
+
+
+def _placed(
+    cell: Cell,
+    times: Times,
+    requests: Requests,
+    folds: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+) -> dict[str, Placed]:
+    """Return where each method places all requests, each judged by the other half's lesson."""
+    placement = {name: np.zeros(len(requests.photograph), np.intp) for name in METHODS}
+    deciding_s = dict.fromkeys(METHODS, 0.0)
+    for training, judged in folds:
+        rows = np.flatnonzero(np.isin(requests.photograph, judged))
+        learnt = _first(requests, training)
+        for name, one in place(cell, times, training, learnt, requests.those(rows)).items():
+            placement[name][rows] = one.placement
+            deciding_s[name] += one.decision_s * len(rows) / len(requests.photograph)
+    return {name: Placed(placement[name], deciding_s[name]) for name in METHODS}
+
+
+def _first(requests: Requests, photographs: NDArray[np.intp]) -> Requests:
+    """Return the first request about each photograph, in their order."""
+    _, first = np.unique(requests.photograph, return_index=True)
+    return requests.those(first[photographs])
+
+
+def _regressors(
+    times: Times, requests: Requests, groups: Sequence[int], progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Return how well regressors predict preprocessing and transfers, on originals left out."""
+    features = [
+        [facts.file_bytes / 1e6, facts.width, facts.height, facts.pixels / 1e6]
+        for facts in times.facts
+    ]
+    everything = np.arange(len(times.facts))
+    targets = {
+        "on_device": times.device_s[:, ON_DEVICE],
+        "in_cloud": times.received_s[:, 0],
+        "transfer": _first(requests, everything).link_s[:, 0],
+    }
+    progress.begin("regressors", len(targets))
+    found = {}
+    for target, seconds in targets.items():
+        found[target] = compare_regressors(features, seconds, groups=groups, names=_REGRESSORS)
+        progress.advance(target)
+    names = [name for name in _REGRESSORS if name in found["transfer"]]
+    return {
+        name: {
+            "mape": float(np.mean([found[target][name]["mape"] for target in targets])),
+            "train_ms": float(np.mean([found[target][name]["train_ms"] for target in targets])),
+            "use_us": float(np.mean([found[target][name]["use_us"] for target in targets])),
+            "mape_by_target": {target: found[target][name]["mape"] for target in targets},
+        }
+        for name in names
+    }

@@ -1,0 +1,83 @@
+"""The PieSlicer study's figure: time against size of the file, by placement. It only draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isthmus.lab.picture import save_picture
+from isthmus.lab.studies.pieslicer import PieslicerStudy
+from isthmus.lab.studies.pieslicer_bed import DEVICES, NETWORKS
+from isthmus.lab.studies.pieslicer_measure import FILE, ON_DEVICE, PLACEMENTS
+
+__all__ = ["draw"]
+
+_SHOWN = {
+    FILE: ("#c1440e", "the file, resized in the cloud"),
+    ON_DEVICE: ("#1f5f8b", "resized on the device, JPEG 85"),
+    PLACEMENTS.index("webp-lossless"): ("#8a8a8a", "resized on the device, lossless WebP"),
+}
+_LABELS = {"nexus5": "Nexus 5", "motox4": "Moto X4", "pixel2": "Pixel 2"}
+
+
+def draw(study: PieslicerStudy, target: Path) -> None:
+    """Draw a panel for each device and network.
+
+    Args:
+        study: What was found.
+        target: File to write; its suffix tells the format (``.svg``, ``.png``).
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import FuncFormatter
+
+    figure, panels = plt.subplots(
+        len(NETWORKS), len(DEVICES), figsize=(11, 6.4), sharex=True, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    for row, network in enumerate(NETWORKS):
+        for column, device in enumerate(DEVICES):
+            panel = panels[row][column]
+            cell, requests = study.bed[f"{device}/{network}"]
+            sizes_mb = requests.sent_bytes[:, FILE] / 1e6
+            for placement, (colour, label) in _SHOWN.items():
+                panel.plot(
+                    sizes_mb, requests.total_s[:, placement], ".", markersize=2.2, color=colour,
+                    alpha=0.5, label=label, rasterized=False,
+                )  # fmt: skip
+            break_even_mb = study.lines[cell.name].break_even_bytes / 1e6
+            panel.axvline(break_even_mb, color="#333333", linewidth=0.9, linestyle="--")
+            panel.annotate(
+                f"break-even\n{break_even_mb:.2f} MB", (break_even_mb, 0.97),
+                xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
+                va="top", fontsize=8,
+            )  # fmt: skip
+            panel.set(xscale="log", yscale="log")
+            panel.set_title(
+                f"{_LABELS[device]} ({cell.slowdown:.1f} times slower), {network}", fontsize=9.5
+            )
+            panel.xaxis.set_major_formatter(plain)
+            panel.yaxis.set_major_formatter(plain)
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
+            if row == len(NETWORKS) - 1:
+                panel.set_xlabel("size of the file, MB")
+            if column == 0:
+                panel.set_ylabel("before the network runs, s")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(_SHOWN), frameon=False, markerscale=4
+    )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
+    save_picture(
+        figure,
+        target,
+        title="Isthmus: resize on the device or in the cloud",
+        description="Time before the network runs against the size of the photograph's file, for "
+        "three devices and two networks: only below about a megabyte is sending the file faster.",
+    )
+    plt.close(figure)
