@@ -1,6 +1,7 @@
 """The PieSlicer study on made-up times, and its measuring and checking on tiny photographs."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -263,6 +264,27 @@ def test_a_server_that_ends_is_told(photograph_files, monkeypatch):
     requests = requests_in(cell, times, times, np.arange(4), seed=0)
     with pytest.raises(OSError):  # noqa: PT011  reset or ended, as it comes
         check([(cell, requests)], photograph_files, share=0.1, seed=0)
+
+
+def test_an_interruption_does_not_wait_for_photographs_on_their_way(photograph_files):
+    class Interrupting:
+        def begin(self, task, steps):
+            pass
+
+        def advance(self, detail=""):
+            raise KeyboardInterrupt
+
+    times = made_up(4)
+    size_bytes = photograph_files[0].stat().st_size
+    slow = Cell("pixel2", "university", 1.5, Line(60 / size_bytes, 0.0))
+    fast = Cell("pixel2", "residential", 1.5, Line(1e-9, 0.0))
+    bed = [
+        (cell, requests_in(cell, times, times, np.arange(4), seed=0)) for cell in (fast, slow, slow)
+    ]
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        check(bed, photograph_files, share=0.2, seed=0, progress=Interrupting())
+    assert time.monotonic() - before < 30
 
 
 def test_every_placement_arrives_as_the_same_input(photograph_files):

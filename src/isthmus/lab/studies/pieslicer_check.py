@@ -80,31 +80,48 @@ def check(
     count = max(1, round(share * 2 * len(photographs)))
     chosen = [rng.choice(2 * len(photographs), count, replace=False) for _ in bed]
     progress.begin("checked for real", count * len(bed))
+    connections: list[socket.socket] = []
     with _server() as port, ThreadPoolExecutor(_AT_ONCE) as pool:
         jobs = [
-            pool.submit(_check_cell, port, cell, requests, photographs, picks.tolist(), progress)
+            pool.submit(
+                _check_cell,
+                cell,
+                requests,
+                photographs,
+                picks.tolist(),
+                port=port,
+                connections=connections,
+                progress=progress,
+            )
             for (cell, requests), picks in zip(bed, chosen, strict=True)
         ]
         try:
             return tuple(one for job in jobs for one in job.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for connection in connections:  # or the rest of a photograph would be waited for
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
             raise
 
 
 def _check_cell(
-    port: int,
     cell: Cell,
     requests: Requests,
     photographs: Sequence[Path],
     picks: Sequence[int],
+    *,
+    port: int,
+    connections: list[socket.socket],
     progress: Progress,
 ) -> list[Checked]:
+    """Make the picked requests of one cell, over a connection that is listed while it is open."""
     found = []
     with (
         ShapedLink(port, rate_bits_per_s=1e9, rtt_s=0.0) as link,
         socket.create_connection(("127.0.0.1", link.port), timeout=_TIMEOUT_S) as connection,
     ):
+        connections.append(connection)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for pick in picks:
             number, is_device = divmod(pick, 2)
@@ -148,5 +165,8 @@ def _answer(connection: socket.socket) -> None:
     with suppress(ConnectionError), connection, connection.makefile("rb") as stream:
         while len(head := stream.read(_HEAD.size)) == _HEAD.size:
             placement, size_bytes = _HEAD.unpack(head)
-            receive(stream.read(size_bytes), placement)
+            data = stream.read(size_bytes)
+            if len(data) < size_bytes:  # the device has given up
+                return
+            receive(data, placement)
             connection.sendall(_DONE)
