@@ -45,7 +45,7 @@ def test_milliseconds(seconds, text):
     assert milliseconds(seconds) == text
 
 
-@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "1.1", "-3%", "3 per cent", "%", "nan"])
+@pytest.mark.parametrize("text", ["", "101%", "1.1", "-3%", "3 per cent", "%", "nan"])
 def test_what_is_no_share_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="3%"):
         ratio_from_text(text)
@@ -56,3 +56,7 @@ def test_an_address_is_checked_before_any_work():
     assert checked_server(None) is None
     with pytest.raises(typer.BadParameter, match="http://host:port"):
         checked_server("edge:8000")
+
+
+def test_nothing_and_all_are_shares():
+    assert [ratio_from_text(text) for text in ("0%", "0", "100%", "1")] == [0, 0, 1, 1]

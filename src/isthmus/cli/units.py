@@ -47,15 +47,15 @@ def ratio_from_text(text: str) -> float:
     """Return the share that a text such as ``3%`` or ``0.03`` says.
 
     Raises:
-        ValueError: If it is none above 0 and at most 1.
+        ValueError: If it is none from 0 to 1.
 
     Examples:
         >>> ratio_from_text("3%"), ratio_from_text("0.25")
         (0.03, 0.25)
     """
     match = _SHARE.fullmatch(text)
-    share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
-    if not 0 < share <= 1:
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= share <= 1:
         raise ValueError(f"{text!r} is no share: write it as 3% or 0.03")
     return share
 
