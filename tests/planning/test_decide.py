@@ -13,6 +13,7 @@ from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow, Rules
+from isthmus.types.power import Power
 
 COLUMNS = columns_for([256])
 FAST, SLOW = Link(1e8, 1e8, 0.001), Link(1e4, 1e4, 0.1)
@@ -166,6 +167,16 @@ def test_ties_go_to_less_latency_then_fewer_bytes_then_the_earlier_row():
     file = entry("file", 0.25, 0.5, 0.0, accuracy=0.5)
     assert decide(table_of(file, rows[0]), Conditions(link, PHOTO)).index == 1
     assert decide(table_of(file, rows[0]), Conditions(link)).index == 0
+
+
+@pytest.mark.parametrize("objective", ["least_energy", "greatest_throughput"])
+def test_costs_that_differ_by_rounding_alone_tie(objective):
+    power = Power(compute_w=1.0, send_w=0.0, wait_w=0.0, receive_w=0.0, source="made up")
+    for beyond, index in [(1e-12, 0), (1e-6, 1)]:
+        table = table_of(entry("split", 0.5 * (1 + beyond), 0.2), entry("split", 0.5, 0.3))
+        rules = Rules(objective, deadline_s=2.0, power=power)
+        assert decide(table, Conditions(FAST), rules).index == index  # the first one is faster
+        assert decide_many(table, [Conditions(FAST)], rules).index == index
 
 
 @pytest.mark.parametrize(

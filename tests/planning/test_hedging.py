@@ -404,3 +404,16 @@ def test_many_follow_every_mode_and_budget(mode):
         cases = [dataclasses.replace(c, is_server_available=True, unit_ready_s={}) for c in cases]
         many = decide_many(table, cases, rules)
         assert many.index.tolist() == [decide(table, c, rules).index for c in cases]
+
+
+def test_each_photographs_size_says_how_many_rounds_it_stalls():
+    link, window = Link(1e7, 1e7, 0.1), 15_000.0  # full after seven rounds
+    table = table_of(*(entry("file", 0.0, 0.01, sent) for sent in (500.0, 40_000.0)))
+    stalls_s = link.stalls_s(window)
+    for size in (1_000, 14_500, 14_501, 44_500, 44_501, 700_000, 5_000_000, 1_000):
+        now = Conditions(link, ImageFacts("jpeg", 640, 480, size), window_bytes=window)
+        for plan, sent in zip(predict(table, now), (500.0, 40_000.0), strict=True):
+            rounds = min(stall_rounds(size + sent, window), len(stalls_s) - 1)
+            expected_s = 0.05 + (size + sent) / 1e7 + stalls_s[rounds]
+            assert plan.stages_s["upload"] == pytest.approx(expected_s)
+            assert sum(plan.stages_s.values()) == pytest.approx(plan.latency_s)

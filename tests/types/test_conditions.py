@@ -1,6 +1,7 @@
 import io
 import math
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -128,3 +129,15 @@ def test_windows_and_correlations_that_mean_nothing_are_refused():
     for wrong in ({"slowdown": 0.0}, {"slowdown": math.nan}, {"slowdown_sd": -1.0}):
         with pytest.raises(ConditionsError, match="cloud"):
             CloudState(link, **wrong)
+
+
+def test_a_window_doubles_until_a_round_trip_is_filled():
+    rng = np.random.default_rng(3)
+    for rate, rtt, window in 10.0 ** rng.uniform([3, -4, 2], [9, 0, 6], (2000, 3)):
+        link, rounds, sent_s = Link(rate, 1e6, rtt), 0, window / rate
+        while sent_s < rtt:
+            rounds, sent_s = rounds + 1, sent_s * 2
+        assert link.rounds_to_fill(window) == rounds
+    assert Link(1e6, 1e6, 0.064).rounds_to_fill(1_000) == 6
+    assert Link(1e6, 1e6, 0.0).rounds_to_fill(1e-300) == 0
+    assert Link(1e12, 1e6, 1.0).rounds_to_fill(1e-9) == 48

@@ -59,6 +59,7 @@ PREFERENCE_RATIO = 1.2
 """Without a deadline, a preferred plan may take this many times as long as the best of all."""
 
 _ANY = Rules()
+_NO_STAGES_S = dict.fromkeys(STAGES, 0.0)
 _PREFERRED_SITES = {"prefer_device": "device", "prefer_edge": "edge"}
 
 
@@ -138,7 +139,7 @@ def _chosen(now: Prediction, rules: Rules) -> int:
     """Return the position of the candidate to run."""
     objective, deadline_s = rules.objective, rules.deadline_s
     if objective == "most_accurate" and deadline_s is not None:
-        fitting, near = in_time(now, deadline_s, range(len(now.latencies_s)))
+        fitting, near = in_time(now, deadline_s)
         if near and rules.hedge_above_ratio is not None:
             best = now.view.candidates[fitting[0]].accuracy if fitting else -1.0
             hedged = hedged_choice(
@@ -159,10 +160,11 @@ def _chosen(now: Prediction, rules: Rules) -> int:
 def _fastest(now: Prediction) -> int:
     """Return the position of the least latency; ties are rare, and cost time only then."""
     latencies_s = now.latencies_s
-    least_s = min(latencies_s)
-    if latencies_s.count(least_s) == 1:
-        return latencies_s.index(least_s)
-    return first_least(now, [i for i, s in enumerate(latencies_s) if s == least_s])
+    position = int(latencies_s.argmin())
+    least = (latencies_s == latencies_s.item(position)).tobytes()
+    if least.count(1) == 1:
+        return position
+    return first_least(now, [i for i, is_least in enumerate(least) if is_least])
 
 
 def _cheapest(now: Prediction, costs: Sequence[float], deadline_s: float | None) -> list[int]:
@@ -181,7 +183,7 @@ def _cheapest(now: Prediction, costs: Sequence[float], deadline_s: float | None)
 
 
 def _is_in_time(now: Prediction, position: int, deadline_s: float) -> bool:
-    latency_s = now.latencies_s[position]
+    latency_s = now.latencies_s.item(position)
     if latency_s > deadline_s:
         return False
     return latency_s + now.conditions.safety_sds * spread_of(now, position) <= deadline_s
@@ -350,14 +352,13 @@ def _plan(now: Prediction, position: int, rules: Rules) -> Plan:
     Raises:
         ConditionsError: If its latency is not finite.
     """
-    chosen, latency_s = now.view.candidates[position], now.latencies_s[position]
+    chosen, latency_s = now.view.candidates[position], now.latencies_s.item(position)
     latency_sd_s = spread_of(now, position)
     if not latency_s + latency_sd_s < math.inf:
         raise ConditionsError("the predicted latency is not finite under these conditions")
-    values, features = now.numbers.values, now.numbers.features
-    stages_s = dict.fromkeys(STAGES, 0.0)
-    for stage, base, feature, seconds in chosen.terms:
-        stages_s[stage] += seconds * features[feature] * values[base]
+    x, stages_s = now.x, _NO_STAGES_S.copy()
+    for stage, column, seconds in chosen.terms:
+        stages_s[stage] += seconds * x[column]
     if now.rounds is not None:
         stages_s["upload"] += stall_s(now, position)
     stages_s["wait"] = now.waits_s.get(position, 0.0)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable
 
 from isthmus.planning.prediction import Prediction, first_least, spread_of
-from isthmus.types.plan import STAGES, Hedge
+from isthmus.types.plan import Hedge
 
 __all__ = [
     "NORMAL_SDS", "SAFE_RATIO", "busy_s", "hedge_for", "hedged_choice", "in_time", "late_ratio",
@@ -31,7 +31,6 @@ SAFE_RATIO = 0.5 * math.erfc(NORMAL_SDS / math.sqrt(2))
 """How often a plan is late whose mean and safety margin just fit: 0.0505."""
 
 _SCALE = NORMAL_SDS / math.sqrt(2)
-_BUSY_STAGES = frozenset(STAGES[: STAGES.index("connect")])
 
 
 def late_ratio(
@@ -58,7 +57,7 @@ def late_ratio(
 
 
 def in_time(
-    now: Prediction, deadline_s: float, positions: Iterable[int]
+    now: Prediction, deadline_s: float, *, is_local: bool = False
 ) -> tuple[list[int], list[tuple[int, float]]]:
     """Return the most accurate candidates in time, and more accurate ones that nearly are.
 
@@ -69,7 +68,7 @@ def in_time(
     Args:
         now: All candidates.
         deadline_s: Seconds.
-        positions: Those to look at, by falling accuracy.
+        is_local: Whether to look at local ones alone.
 
     Returns:
         The positions of the fastest of the most accurate in time, perhaps slower ones before it;
@@ -81,13 +80,18 @@ def in_time(
     fitting: list[int] = []
     near: list[tuple[int, float]] = []
     limit_s, least_accuracy = deadline_s, -1.0
-    for position in positions:
-        latency_s = latencies_s[position]
-        if latency_s > limit_s:
-            continue
+    mask = latencies_s <= deadline_s
+    if is_local:
+        mask &= now.view.is_local
+    within = mask.tobytes()  # few of many, and looking for the next byte is quick
+    position = -1
+    while (position := within.find(1, position + 1)) >= 0:
         accuracy = candidates[position].accuracy
         if accuracy < least_accuracy:
             break
+        latency_s = latencies_s.item(position)
+        if latency_s > limit_s:
+            continue
         sd_s = spread_of(now, position)
         if latency_s + safety_sds * sd_s <= deadline_s:
             fitting.append(position)
@@ -99,12 +103,10 @@ def in_time(
 
 def busy_s(now: Prediction, position: int) -> float:
     """Return how long the device is busy with a plan before its message leaves, seconds."""
-    values, features = now.numbers.values, now.numbers.features
-    return sum(
-        seconds * features[feature] * values[base]
-        for stage, base, feature, seconds in now.view.candidates[position].terms
-        if stage in _BUSY_STAGES
-    )
+    x, found_s = now.x, 0.0
+    for column, seconds in now.view.candidates[position].busy:
+        found_s += seconds * x[column]
+    return found_s
 
 
 def hedge_for(now: Prediction, position: int, late: float, *, deadline_s: float) -> Hedge | None:
@@ -122,24 +124,29 @@ def hedge_for(now: Prediction, position: int, late: float, *, deadline_s: float)
         late: How often that is late, 0 to 1.
         deadline_s: Seconds from the request to the answer.
     """
-    view, safety_sds = now.view, now.conditions.safety_sds
+    view, latencies_s, safety_sds = now.view, now.latencies_s, now.conditions.safety_sds
     if not view.candidates[position].can_be_hedged:
         return None
     free_at_s = busy_s(now, position)
-    fitting, near = in_time(now, deadline_s - free_at_s, view.locals)
+    fitting, near = in_time(now, deadline_s - free_at_s, is_local=True)
     if fitting:
         chosen = first_least(now, fitting)
         sd_s = spread_of(now, chosen)
-        start_s = deadline_s - now.latencies_s[chosen] - safety_sds * sd_s
+        start_s = deadline_s - now.latencies_s.item(chosen) - safety_sds * sd_s
         local_late = SAFE_RATIO if safety_sds * sd_s > 0 else 0.0
     elif near:
         ratios = [
-            (late_ratio(now.latencies_s[p], sd_s, deadline_s - free_at_s, safety_sds=safety_sds), p)
+            (
+                late_ratio(
+                    latencies_s.item(p), sd_s, deadline_s - free_at_s, safety_sds=safety_sds
+                ),
+                p,
+            )
             for p, sd_s in near
         ]
         local_late, chosen = min(
             ratios,
-            key=lambda r: (r[0], -view.candidates[r[1]].accuracy, now.latencies_s[r[1]], r[1]),
+            key=lambda r: (r[0], -view.candidates[r[1]].accuracy, latencies_s.item(r[1]), r[1]),
         )
         start_s = free_at_s
     else:
@@ -189,12 +196,12 @@ def hedged_choice(
             break
         if not candidate.can_be_hedged:
             continue
-        latency_s = now.latencies_s[position]
+        latency_s = now.latencies_s.item(position)
         late = late_ratio(latency_s, sd_s, deadline_s, safety_sds=now.conditions.safety_sds)
         if late < above_ratio or _mixed(candidate.accuracy, best_local, late) < best_accuracy:
             continue
         left_s = deadline_s - busy_s(now, position)
-        fitting, _ = in_time(now, left_s, now.view.locals)
+        fitting, _ = in_time(now, left_s, is_local=True)
         if not fitting:
             continue
         accuracy = _mixed(candidate.accuracy, candidates[fitting[0]].accuracy, late)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from isthmus.errors import ConditionsError
 from isthmus.planning.columns import BASES, Numbers, numbers_of
-from isthmus.planning.slow_start import rounds_of
+from isthmus.planning.slow_start import slowed_of
 from isthmus.planning.view import Candidate, View
 from isthmus.types.conditions import Conditions
 
@@ -24,7 +24,6 @@ __all__ = ["Prediction", "first_least", "predicted", "spread_of", "spread_s", "s
 _UPLINK = BASES.index("uplink")
 _RTT = BASES.index("rtt")
 _NO_WAITS: Mapping[int, float] = {}
-_NO_STALLS: tuple[float, ...] = (0.0,)
 
 
 class Prediction(NamedTuple):
@@ -35,22 +34,22 @@ class Prediction(NamedTuple):
         conditions: The instant.
         numbers: The instant as numbers.
         x: Values of the view's columns, length ``L``.
-        latencies_s: Mean latencies, seconds, length ``V``.
+        latencies_s: Mean latencies, seconds, float64 ``[V]``; read one by ``item``.
         waits_s: Seconds in ``wait``, by position; those that are not named do not wait.
-        stalls_s: See ``Link.stalls_s``.
-        rounds: Rounds that messages need, int ``[V]``; ``None`` where nothing stalls.
+        rounds: Round trips that messages stall, int ``[V]``; ``None`` where nothing stalls.
         file_bytes: Of the photograph.
+        spreads_s: Those that have been asked for, by position.
     """
 
     view: View
     conditions: Conditions
     numbers: Numbers
     x: list[float]
-    latencies_s: list[float]
+    latencies_s: NDArray[np.float64]
     waits_s: Mapping[int, float]
-    stalls_s: tuple[float, ...]
     rounds: NDArray[np.intp] | None
     file_bytes: float
+    spreads_s: dict[int, float]
 
 
 def predicted(view: View, conditions: Conditions) -> Prediction:
@@ -66,17 +65,14 @@ def predicted(view: View, conditions: Conditions) -> Prediction:
     x = [values[base] * features[feature] for base, feature in view.sources]
     file_bytes = float(conditions.image.file_bytes) if conditions.image else 0.0
     # `dot`, not `@`: it needs less than half the time when the caches are cold.
-    means = view.totals.dot(x)
-    stalls_s, rounds = _NO_STALLS, None
-    if conditions.window_bytes != math.inf:
-        stalls_s = conditions.link.stalls_s(conditions.window_bytes)
-        if len(stalls_s) > 1:
-            rounds = rounds_of(view, conditions.window_bytes, file_bytes)
-            stalled = np.array(stalls_s).take(rounds, mode="clip")
-            means += stalled * view.arrays.waits if view.has_exits else stalled
-    now = Prediction(
-        view, conditions, numbers, x, means.tolist(), _NO_WAITS, stalls_s, rounds, file_bytes
-    )
+    window_bytes, rounds = conditions.window_bytes, None
+    most = 0 if window_bytes == math.inf else conditions.link.rounds_to_fill(window_bytes)
+    if most:
+        totals, rounds = slowed_of(view, window_bytes, most, file_bytes)
+        means = totals.dot([*x, values[_UPLINK], values[_RTT]])
+    else:
+        means = view.totals.dot(x)
+    now = Prediction(view, conditions, numbers, x, means, _NO_WAITS, rounds, file_bytes, {})
     return _waiting(now, conditions.unit_ready_s) if conditions.unit_ready_s else now
 
 
@@ -103,7 +99,9 @@ def _full_stall_s(now: Prediction, position: int) -> float:
     """Return what slow start costs a candidate that does not leave at its exit, seconds."""
     if now.rounds is None:
         return 0.0
-    return now.stalls_s[min(int(now.rounds[position]), len(now.stalls_s) - 1)]
+    rounds, values = now.rounds.item(position), now.numbers.values
+    saved_s = now.conditions.window_bytes * (2**rounds - 1) * values[_UPLINK]
+    return float(rounds * values[_RTT] - saved_s)
 
 
 def stall_s(now: Prediction, position: int) -> float:
@@ -115,11 +113,12 @@ def stall_s(now: Prediction, position: int) -> float:
 
 def spread_of(now: Prediction, position: int) -> float:
     """Return the standard deviation of a candidate's latency, seconds."""
-    candidate = now.view.candidates[position]
-    if now.rounds is None:
-        return spread_s(candidate, now.numbers)
-    rounds = min(int(now.rounds[position]), len(now.stalls_s) - 1)
-    return spread_s(candidate, now.numbers, rounds, now.conditions.window_bytes)
+    found = now.spreads_s.get(position)
+    if found is None:
+        rounds = 0 if now.rounds is None else now.rounds.item(position)
+        candidate, window_bytes = now.view.candidates[position], now.conditions.window_bytes
+        found = now.spreads_s[position] = spread_s(candidate, now.numbers, rounds, window_bytes)
+    return found
 
 
 def spread_s(
@@ -139,11 +138,11 @@ def spread_s(
     variance = candidate.residual_s * candidate.residual_s + sent_s * sent_s
     if rounds or numbers.covariances:
         return _spread_together_s(candidate, numbers, variance, rounds, window_bytes)
-    for base, parts in candidate.shares:
+    for base, feature, seconds, others in candidate.shares:
         sd = sds[base]
         if sd:
-            moved = 0.0
-            for feature, seconds in parts:
+            moved = seconds * features[feature]
+            for feature, seconds in others:
                 moved += seconds * features[feature]
             moved *= sd
             variance += moved * moved
@@ -156,9 +155,9 @@ def _spread_together_s(
     """Return the same where bases err together, or slow start stalls."""
     features, sds = numbers.features, numbers.sds
     moved = [0.0] * len(sds)
-    for base, parts in candidate.shares:  # every remote row has shares of both that stall
-        seconds_of_base = 0.0
-        for feature, seconds in parts:
+    for base, feature, seconds, others in candidate.shares:
+        seconds_of_base = seconds * features[feature]  # remote rows have shares of all that stalls
+        for feature, seconds in others:
             seconds_of_base += seconds * features[feature]
         if rounds and base == _RTT:
             seconds_of_base += rounds * candidate.waits
@@ -178,6 +177,6 @@ def first_least(now: Prediction, positions: Iterable[int]) -> int:
     def rank(position: int) -> tuple[float, float, int]:
         found = now.view.candidates[position]
         sent_bytes = found.sent_bytes + found.files * now.file_bytes
-        return now.latencies_s[position], sent_bytes, found.row_index
+        return now.latencies_s.item(position), sent_bytes, found.row_index
 
     return min(positions, key=rank)

@@ -7,7 +7,8 @@ messages of a fixed size are remembered; that of the photograph itself is found 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,63 @@ from isthmus.types.link import stall_rounds
 if TYPE_CHECKING:
     from isthmus.planning.view import View
 
-__all__ = ["rounds_of"]
+__all__ = ["Slowed", "rounds_of", "slowed_of"]
 
 _WINDOWS_KEPT = 64
+_MOST_ROUNDS = 48
+_DOUBLED = np.exp2(np.arange(_MOST_ROUNDS + 1)) - 1.0
+
+
+class Slowed(NamedTuple):
+    """The candidates of a view, as they are slowed by one window on links that it fills as soon.
+
+    Attributes:
+        totals: The view's, and two more columns for what stalls add: seconds of each second per
+            uplink byte, and of each second of a round trip; float64 ``[V, L + 2]``.
+        rounds: Round trips that each one stalls, int ``[V]``.
+    """
+
+    totals: NDArray[np.float64]
+    rounds: NDArray[np.intp]
+
+
+def slowed_of(view: View, window_bytes: float, most: int, file_bytes: float) -> Slowed:
+    """Return the candidates with what slow start costs laid over them; the last are remembered.
+
+    Args:
+        view: The candidates.
+        window_bytes: The first round's, positive and finite.
+        most: ``Link.rounds_to_fill`` of it; no message stalls more rounds.
+        file_bytes: Of the photograph; 0 where there is none.
+    """
+    size = 0
+    if len(view.files):
+        limits = view.limits.get(window_bytes)
+        if limits is None:
+            limits = _limits(view.arrays.sent_bytes[view.files], window_bytes)
+            if len(view.limits) >= _WINDOWS_KEPT:
+                view.limits.clear()
+            view.limits[window_bytes] = limits
+        size = bisect_left(limits, file_bytes)
+    key = (window_bytes, most, size)
+    found = view.slowed.get(key)
+    if found is None:
+        rounds = np.minimum(rounds_of(view, window_bytes, file_bytes), most)
+        waits = view.arrays.waits
+        saved = -window_bytes * _DOUBLED[rounds] * waits
+        found = Slowed(np.column_stack((view.totals, saved, rounds * waits)), rounds)
+        if len(view.slowed) >= _WINDOWS_KEPT:
+            view.slowed.clear()
+        view.slowed[key] = found
+    return found
+
+
+def _limits(sent_bytes: NDArray[np.float64], window_bytes: float) -> list[float]:
+    """Return the photographs' sizes, ascending, above which some message needs a round more."""
+    limits = np.subtract.outer(window_bytes * _DOUBLED[1:], sent_bytes).ravel()
+    limits.sort()
+    found: list[float] = limits.tolist()
+    return found
 
 
 def rounds_of(view: View, window_bytes: float, file_bytes: float) -> NDArray[np.intp]:

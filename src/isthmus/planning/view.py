@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from isthmus.errors import NoPlanError
 from isthmus.planning.columns import layout_of
 from isthmus.planning.energy import STAGES_BY_STATE
+from isthmus.planning.slow_start import Slowed
 from isthmus.types.conditions import Conditions
 from isthmus.types.plan import STAGES, PlanRow, PlanTable, Rules
 
@@ -38,9 +39,11 @@ class Candidate(NamedTuple):
     Attributes:
         row: What it does.
         row_index: Its row in the table.
-        terms: Stage, base, feature and coefficient of all that is not zero; coefficients after
-            an exit count as often as they are taken.
-        shares: The same terms as seconds of each feature, by base, all stages together.
+        terms: Stage, column of the view and coefficient of all that is not zero; coefficients
+            after an exit count as often as they are taken.
+        busy: Column and coefficient of those terms that keep the device busy before the link.
+        shares: The same terms as seconds of each feature, all stages together: a base, its first
+            feature and seconds, and its further ones.
         residual_s: Standard deviation that the terms do not explain, seconds.
         accuracy: 0 to 1.
         sent_bytes: Mean bytes sent, the photograph not included.
@@ -52,8 +55,9 @@ class Candidate(NamedTuple):
 
     row: PlanRow
     row_index: int
-    terms: tuple[tuple[str, int, int, float], ...]
-    shares: tuple[tuple[int, tuple[tuple[int, float], ...]], ...]
+    terms: tuple[tuple[str, int, float], ...]
+    busy: tuple[tuple[int, float], ...]
+    shares: tuple[tuple[int, int, float, tuple[tuple[int, float], ...]], ...]
     residual_s: float
     accuracy: float
     sent_bytes: float
@@ -83,6 +87,10 @@ class View(NamedTuple):
         arrays: Figures of all candidates, for deciding many at once.
         rounds: Rounds of TCP's slow start by the window's bytes, int ``[V]`` each, those of
             ``files`` left out; remembered by ``slow_start``.
+        limits: By the window's bytes, sizes of photographs at which rounds change; likewise.
+        slowed: Candidates by window, rounds until the link is full, and which of those sizes
+            the photograph lies between; likewise.
+        is_local: Which candidates are local, bool ``[V]``.
     """
 
     candidates: tuple[Candidate, ...]
@@ -99,6 +107,9 @@ class View(NamedTuple):
     states: NDArray[np.float64]
     arrays: Arrays
     rounds: dict[float, NDArray[np.intp]]
+    limits: dict[float, list[float]]
+    slowed: dict[tuple[float, int, int], Slowed]
+    is_local: NDArray[np.bool_]
 
 
 class Arrays(NamedTuple):
@@ -281,6 +292,9 @@ def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], layout_for: str) -> V
             busy=weighted[:, : len(_BEFORE_LINK)].sum(axis=1),
         ),
         rounds={},
+        limits={},
+        slowed={},
+        is_local=np.array([c.row.is_local for c in candidates]),
     )
 
 
@@ -294,7 +308,7 @@ def _candidate(
     stages, columns = np.nonzero(weighted)
     seconds = weighted[stages, columns].tolist()
     terms = tuple(
-        (STAGES[stage], *sources[column], s)
+        (STAGES[stage], column, s)
         for stage, column, s in zip(stages.tolist(), columns.tolist(), seconds, strict=True)
     )
     files = 0.0
@@ -302,7 +316,8 @@ def _candidate(
         file = table.columns.index("uplink_file_s")
         files = float(table.coefficients[index, _UPLOAD, file])
     shares: dict[int, dict[int, float]] = {}
-    for _, base, feature, s in terms:
+    for _, column, s in terms:
+        base, feature = sources[column]
         of_base = shares.setdefault(base, {})
         of_base[feature] = of_base.get(feature, 0.0) + s
     row = table.rows[index]
@@ -310,7 +325,11 @@ def _candidate(
         row=row,
         row_index=index,
         terms=terms,
-        shares=tuple((base, tuple(parts.items())) for base, parts in sorted(shares.items())),
+        busy=tuple((column, s) for stage, column, s in terms if stage in _BEFORE_LINK),
+        shares=tuple(
+            (base, *next(iter(parts.items())), tuple(parts.items())[1:])
+            for base, parts in sorted(shares.items())
+        ),
         residual_s=float(table.residual_s[index]),
         accuracy=float(table.accuracy[index]),
         sent_bytes=float(table.sent_bytes[index]),

@@ -129,6 +129,23 @@ class Conditions:
     safety_sds: float = 1.64
 
     def __post_init__(self) -> None:  # once a request, so no loop where nothing is wrong
+        if not (
+            0 < self.device_slowdown < math.inf
+            and 0 < self.server_slowdown < math.inf
+            and 0 <= self.device_slowdown_sd < math.inf
+            and 0 <= self.server_slowdown_sd < math.inf
+            and self.window_bytes > 0
+            and 0 <= self.safety_sds < math.inf
+            and (not self.unit_ready_s or all(s >= 0 for s in self.unit_ready_s.values()))
+        ):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Say which figure is wrong.
+
+        Raises:
+            ConditionsError: Always.
+        """
         if not (0 < self.device_slowdown < math.inf and 0 < self.server_slowdown < math.inf):
             raise ConditionsError(
                 "device_slowdown and server_slowdown must be a positive number, got "
@@ -141,9 +158,8 @@ class Conditions:
                 "device_slowdown_sd and server_slowdown_sd must be zero or a positive number, got "
                 f"{self.device_slowdown_sd} and {self.server_slowdown_sd}"
             )
-        if self.unit_ready_s and not all(value >= 0 for value in self.unit_ready_s.values()):
-            raise ConditionsError("unit_ready_s must be zero or positive for every unit")
         if not self.window_bytes > 0:
             raise ConditionsError(f"window_bytes must be positive, got {self.window_bytes}")
         if not 0 <= self.safety_sds < math.inf:
             raise ConditionsError(f"safety_sds must not be negative, got {self.safety_sds}")
+        raise ConditionsError("unit_ready_s must be zero or positive for every unit")

@@ -40,7 +40,24 @@ class Link:
     rtt_sd_s: float = 0.0
     uplink_rtt_correlation: float = 0.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # once a request, so no loop where nothing is wrong
+        if not (
+            0 < self.uplink_bytes_per_s < math.inf
+            and 0 < self.downlink_bytes_per_s < math.inf
+            and 0 <= self.rtt_s < math.inf
+            and 0 <= self.uplink_sd_ratio < math.inf
+            and 0 <= self.downlink_sd_ratio < math.inf
+            and 0 <= self.rtt_sd_s < math.inf
+            and -1 <= self.uplink_rtt_correlation <= 1
+        ):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Say which figure is wrong.
+
+        Raises:
+            ConditionsError: Always.
+        """
         for name in ("uplink_bytes_per_s", "downlink_bytes_per_s"):
             rate = getattr(self, name)
             if not (math.isfinite(rate) and rate > 0):
@@ -49,10 +66,31 @@ class Link:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConditionsError(f"{name} must be zero or a positive number, got {value}")
-        if not -1 <= self.uplink_rtt_correlation <= 1:
-            raise ConditionsError(
-                f"uplink_rtt_correlation must be from -1 to 1, got {self.uplink_rtt_correlation}"
-            )
+        raise ConditionsError(
+            f"uplink_rtt_correlation must be from -1 to 1, got {self.uplink_rtt_correlation}"
+        )
+
+    def rounds_to_fill(self, window_bytes: float) -> int:
+        """Return after how many doublings of a window a round trip is filled, at most 48.
+
+        Args:
+            window_bytes: The first round's, positive; infinite where nothing holds back.
+
+        Raises:
+            ConditionsError: If the window is not positive.
+
+        Examples:
+            >>> Link(1e6, 1e6, 0.1).rounds_to_fill(15_000)  # 100,000 bytes fill a round trip
+            3
+        """
+        if not window_bytes > 0:
+            raise ConditionsError(f"window_bytes must be positive, got {window_bytes}")
+        sent_s = window_bytes / self.uplink_bytes_per_s
+        if sent_s >= self.rtt_s:
+            return 0
+        whole, doublings = math.frexp(self.rtt_s)
+        part, already = math.frexp(sent_s)
+        return min(doublings - already + (whole > part), _MOST_ROUNDS)
 
     def stalls_s(self, window_bytes: float) -> tuple[float, ...]:
         """Return what TCP's slow start costs an upload beyond its bytes over the rate.
@@ -80,14 +118,9 @@ class Link:
             >>> [round(s, 3) for s in link.stalls_s(15_000)]
             [0.0, 0.085, 0.155, 0.195]
         """
-        if not window_bytes > 0:
-            raise ConditionsError(f"window_bytes must be positive, got {window_bytes}")
-        stalls = [0.0]
-        sent_s = window_bytes / self.uplink_bytes_per_s
-        while sent_s < self.rtt_s and len(stalls) <= _MOST_ROUNDS:
-            stalls.append(stalls[-1] + self.rtt_s - sent_s)
-            sent_s *= 2
-        return tuple(stalls)
+        most = self.rounds_to_fill(window_bytes)
+        sent_s = window_bytes / self.uplink_bytes_per_s if most else 0.0
+        return tuple(k * self.rtt_s - sent_s * (2**k - 1) for k in range(most + 1))
 
 
 def stall_rounds(sent_bytes: float, window_bytes: float) -> int:
