@@ -86,9 +86,10 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
     )
     for device, fit in record["devices"].items():
         out.print(
-            f"{device}: {fit['slowdown']:.1f} times slower, {fit['slope_ms_per_mb']:.1f} ms/MB + "
-            f"{fit['intercept_ms']:.1f} ms, {fit['median_error']:.0%} from the published line "
-            "(median)."
+            f"{device}: {fit['slowdown']:.1f} times slower, and {fit['overhead_ms']:.0f} ms; so "
+            f"its line is {fit['slope_ms_per_mb']:.1f} ms/MB + {fit['intercept_ms']:.1f} ms as "
+            f"published, {fit['median_error']:.0%} off (median).",
+            soft_wrap=True,
         )
     latency = _table(
         "Time before the network runs, of the best of two (in brackets: published)",
@@ -132,7 +133,8 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
     for cell, factor in record["factors"].items():
         out.print(
             f"{cell}: all placements are {factor['p50']:.2f} times as fast as the best of two at "
-            f"p50, {factor['p99']:.2f} at p99; break-even {record['break_even_mb'][cell]:.2f} MB.",
+            f"p50, {factor['p99']:.2f} at p99; break-even "
+            f"{record['break_even_mb'][cell]['observed']:.2f} MB.",
             soft_wrap=True,
         )
     regressors = _table("Regressors", ("error", "training ms", "one prediction us"), first="name")

@@ -4,8 +4,8 @@ What is compared is the time before the network runs, as in the paper.
 
 **Recorded times.** Every photograph is measured on this machine in every placement, twice: decoding
 at a reduced scale, resizing to 331 pixels and encoding as the device's part, and what the server
-does with what arrives (``pieslicer_measure``). The device's part is slowed by the factor that
-brings it nearest to the published line of a Nexus 5, Moto X4 or Pixel 2; the server is this
+does with what arrives (``pieslicer_measure``). The device's part is slowed by a factor and
+a constant that give it the published line of a Nexus 5, Moto X4 or Pixel 2; the server is this
 machine. Transfers run on virtual time: the published lines of the campus's network and one at home,
 and for each request a factor on seconds per byte and one on the constant, log-normal with 10 %
 (``pieslicer_bed``). So a request has one recorded time in each placement, the same for all methods.
@@ -45,13 +45,26 @@ from isthmus.lab.studies.pieslicer_bed import (
     Requests,
     cells,
     published_figures,
-    published_on_device_s,
     requests_in,
-)  # fmt: skip
+)
 from isthmus.lab.studies.pieslicer_check import Checked, check
-from isthmus.lab.studies.pieslicer_measure import ON_DEVICE, PLACEMENTS, SIDE_PX, Times, measure
-from isthmus.lab.studies.pieslicer_methods import METHODS, Lines, Placed, fitted_lines, place
-from isthmus.lab.studies.pieslicer_scores import Score, scores_of
+from isthmus.lab.studies.pieslicer_measure import (
+    FILE,
+    ON_DEVICE,
+    PLACEMENTS,
+    SIDE_PX,
+    Times,
+    measure,
+)
+from isthmus.lab.studies.pieslicer_methods import (
+    METHODS,
+    Lines,
+    Placed,
+    fitted_lines,
+    place,
+    published_rule,
+)
+from isthmus.lab.studies.pieslicer_scores import Score, break_even_bytes, scores_of
 from isthmus.lab.studies.regressors import compare_regressors, group_folds
 from isthmus.types.progress import SILENT, Progress
 
@@ -105,7 +118,12 @@ class PieslicerStudy:
             "factors": {cell: self.factors(cell) for cell in self.scores},
             "placed": {cell: dict(found) for cell, found in self.placed.items()},
             "break_even_mb": {
-                cell: lines.break_even_bytes / 1e6 for cell, lines in self.lines.items()
+                name: {
+                    "observed": break_even_bytes(requests) / 1e6,
+                    "pieslicer": self.lines[name].break_even_bytes / 1e6,
+                    "published": published_rule(cell).break_even_bytes / 1e6,
+                }
+                for name, (cell, requests) in self.bed.items()
             },
             "published": published_figures(),
             "regressors": {name: dict(found) for name, found in self.regressors.items()},
@@ -126,13 +144,14 @@ class PieslicerStudy:
         }
 
     def device_fit(self, device: str) -> dict[str, float]:
-        """Return a device's slowdown, and how far its times are from the published line."""
-        slowdown = self.bed[f"{device}/{NETWORKS[0]}"][0].slowdown
+        """Return a device's slowdown, and how far the line is from its times."""
+        cell = self.bed[f"{device}/{NETWORKS[0]}"][0]
         on_device = self.lines[f"{device}/{NETWORKS[0]}"].on_device
-        ratio = slowdown * self.times.device_s[:, ON_DEVICE]
-        ratio = ratio / published_on_device_s(self.times, device)
+        taken_s = cell.slowed(self.times).device_s[:, ON_DEVICE]
+        ratio = on_device.at(self.times.sent_bytes[:, FILE]) / taken_s
         return {
-            "slowdown": slowdown,
+            "slowdown": cell.slowdown,
+            "overhead_ms": cell.overhead_s * 1e3,
             "slope_ms_per_mb": on_device.s_per_byte * 1e9,
             "intercept_ms": on_device.constant_s * 1e3,
             "median_error": float(np.median(np.abs(ratio - 1))),
@@ -197,15 +216,16 @@ def judge(
     folds = group_folds(list(groups), 2, seed=SEED)
     bed, scores, placed, lines = {}, {}, {}, {}
     for cell in cells(times):
-        requests = requests_in(cell, times, second, asked, seed=SEED)
-        found = _placed(cell, times, requests, folds)
+        slowed = cell.slowed(times)
+        requests = requests_in(cell, slowed, cell.slowed(second), asked, seed=SEED)
+        found = _placed(cell, slowed, requests, folds)
         bed[cell.name] = cell, requests
         scores[cell.name] = scores_of(requests, found, slowdown=cell.slowdown)
         placed[cell.name] = {
             name: dict(Counter(PLACEMENTS[one] for one in found[name].placement.tolist()))
             for name in METHODS
         }
-        lines[cell.name] = fitted_lines(cell, times, everything, _first(requests, everything))
+        lines[cell.name] = fitted_lines(slowed, everything, _first(requests, everything))
     return bed, scores, placed, lines
 
 
@@ -236,12 +256,22 @@ def _first(requests: Requests, photographs: NDArray[np.intp]) -> Requests:
 def _regressors(
     times: Times, requests: Requests, groups: Sequence[int], progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Return how well regressors predict preprocessing and transfers, on originals left out."""
-    features = [
+    """Return how well regressors predict preprocessing and transfers, on originals left out.
+
+    The paper's see its features, size, width, height and pixels; ours those of the plan table.
+    """
+    theirs = [
         [facts.file_bytes / 1e6, facts.width, facts.height, facts.pixels / 1e6]
         for facts in times.facts
     ]
     everything = np.arange(len(times.facts))
+    ours = [
+        [facts.file_bytes, facts.pixels, facts.decoded_pixels(SIDE_PX), beyond_bytes, beyond_pixels]
+        for facts in times.facts
+        for beyond_bytes, beyond_pixels in [
+            (facts.file_bytes, facts.pixels) if facts.is_progressive else (0, 0)
+        ]
+    ]
     targets = {
         "on_device": times.device_s[:, ON_DEVICE],
         "in_cloud": times.received_s[:, 0],
@@ -250,9 +280,11 @@ def _regressors(
     progress.begin("regressors", len(targets))
     found = {}
     for target, seconds in targets.items():
-        found[target] = compare_regressors(features, seconds, groups=groups, names=_REGRESSORS)
+        found[target] = dict(compare_regressors(theirs, seconds, groups=groups, names=_REGRESSORS))
+        own = compare_regressors(ours, seconds, groups=groups, names=("nonnegative",))
+        found[target]["isthmus"] = own["nonnegative"]
         progress.advance(target)
-    names = [name for name in _REGRESSORS if name in found["transfer"]]
+    names = [name for name in ("isthmus", *_REGRESSORS) if name in found["transfer"]]
     return {
         name: {
             "mape": float(np.mean([found[target][name]["mape"] for target in targets])),

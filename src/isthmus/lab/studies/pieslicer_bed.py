@@ -2,8 +2,9 @@
 
 Links run on virtual time: a published line (milliseconds over megabytes) and a residual for each
 request, drawn once and the same for all methods and placements. Compute is what was measured on
-this machine, times a slowdown that brings it to the published line of the device. It measures
-nothing and decides nothing.
+this machine, times a slowdown and plus a constant that bring it to the published line of the
+device: phones take tens of milliseconds before they decode anything, so a factor alone would make
+small photographs several times too fast. It measures nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.lab.studies.pieslicer_measure import ON_DEVICE, Times
+from isthmus.lab.studies.pieslicer_measure import FILE, ON_DEVICE, Times
 from isthmus.types.conditions import ImageFacts
 
 __all__ = [
-    "DEVICES", "NETWORKS", "RESIDUAL_SD", "Cell", "Line", "Requests", "cells", "fitted_slowdown",
-    "published_figures", "published_lines", "published_on_device_s", "requests_in",
+    "DEVICES", "NETWORKS", "RESIDUAL_SD", "Cell", "Line", "Requests", "cells", "fitted_device",
+    "line_through", "published_figures", "published_lines", "requests_in",
 ]  # fmt: skip
 
 DEVICES = ("nexus5", "motox4", "pixel2")
@@ -59,13 +60,24 @@ class Cell:
         device: Its name, of ``DEVICES``.
         network: Its name, of ``NETWORKS``.
         slowdown: How many times slower than this machine the device is.
+        overhead_s: What it takes beyond that to resize any photograph.
         link: The published line of transfers.
     """
 
     device: str
     network: str
     slowdown: float
+    overhead_s: float
     link: Line
+
+    def slowed(self, times: Times) -> Times:
+        """Return what would be measured with this device instead of this machine."""
+        return replace(
+            times,
+            decode_s=self.slowdown * times.decode_s,
+            resize_s=self.slowdown * times.resize_s + self.overhead_s,
+            encode_s=self.slowdown * times.encode_s,
+        )
 
     @property
     def name(self) -> str:
@@ -84,8 +96,6 @@ class Requests:
         total_s: Everything before the network runs, ``[R, P]``, seconds.
         second_s: The same with the second measurement of compute, ``[R, P]``.
         sent_bytes: What crosses, ``[R, P]``.
-        device_s: On the device, slowed, ``[R, P]``, seconds.
-        server_s: On the server, ``[R, P]``, seconds.
         per_byte: Each request's factor on the link's seconds per byte, ``[R]``.
         per_message: The same on its constant, ``[R]``.
     """
@@ -96,8 +106,6 @@ class Requests:
     total_s: _Floats
     second_s: _Floats
     sent_bytes: _Floats
-    device_s: _Floats
-    server_s: _Floats
     per_byte: _Floats
     per_message: _Floats
 
@@ -116,7 +124,7 @@ def requests_in(
 
     Args:
         cell: The device and the network.
-        times: What they took.
+        times: What they took with this device (``Cell.slowed``).
         second: What they took when measured again.
         photograph: Which photograph each request is about, int ``[R]``.
         seed: Of the residuals; differs by cell.
@@ -129,17 +137,13 @@ def requests_in(
         cell.link.s_per_byte * per_byte[:, None] * sent_bytes
         + cell.link.constant_s * per_message[:, None]
     )
-    device_s, server_s = cell.slowdown * times.device_s, times.received_s
-    again_s = cell.slowdown * second.device_s + second.received_s
     return Requests(
         photograph,
         tuple(times.facts[number] for number in photograph),
         link_s,
-        link_s + (device_s + server_s)[photograph],
-        link_s + again_s[photograph],
+        link_s + (times.device_s + times.received_s)[photograph],
+        link_s + (second.device_s + second.received_s)[photograph],
         sent_bytes,
-        device_s[photograph],
-        server_s[photograph],
         per_byte,
         per_message,
     )
@@ -149,30 +153,32 @@ def cells(times: Times) -> tuple[Cell, ...]:
     """Return all devices on all networks, the devices as slow as published."""
     lines = published_lines()
     return tuple(
-        Cell(device, network, fitted_slowdown(times, device), lines["transfer", device, network])
+        Cell(device, network, *fitted_device(times, device), lines["transfer", device, network])
         for device in DEVICES
         for network in NETWORKS
     )
 
 
-def fitted_slowdown(times: Times, device: str) -> float:
-    """Return the factor that brings measured times nearest to a device's published line.
+def fitted_device(times: Times, device: str) -> tuple[float, float]:
+    """Return the slowdown and the constant that give a device its published line.
 
-    Least squares of the relative error over all photographs, so that one factor serves small and
-    large ones.
+    The line through what was measured here (least squares, as the published one) then is the
+    published one; where that takes a negative constant, it is 0.
 
     Args:
         times: What was measured here.
         device: Of ``DEVICES``.
     """
-    ratio = times.device_s[:, ON_DEVICE] / published_on_device_s(times, device)
-    return float(ratio.sum() / (ratio**2).sum())
+    published = published_lines()["on_device", device, ""]
+    here = line_through(times.sent_bytes[:, FILE], times.device_s[:, ON_DEVICE])
+    slowdown = published.s_per_byte / here.s_per_byte
+    return slowdown, max(0.0, published.constant_s - slowdown * here.constant_s)
 
 
-def published_on_device_s(times: Times, device: str) -> _Floats:
-    """Return what the published line says of each photograph on a device, ``[N]``, seconds."""
-    sizes = np.array([facts.file_bytes for facts in times.facts], dtype=float)
-    return published_lines()["on_device", device, ""].at(sizes)
+def line_through(sizes: _Floats, seconds: _Floats) -> Line:
+    """Return the line of least squares."""
+    slope, constant = np.polyfit(sizes, seconds, 1)
+    return Line(float(slope), float(constant))
 
 
 @lru_cache

@@ -136,6 +136,7 @@ def _check_cell(
             crossing = prepare(data, placement)
             if placement != FILE:
                 SlowedPace(cell.slowdown).after(time.perf_counter() - begun_at_s)
+                time.sleep(cell.overhead_s)
             connection.sendall(_HEAD.pack(placement, len(crossing)) + crossing)
             if connection.recv(1) != _DONE:
                 raise ConnectionError("the server of the check has ended")

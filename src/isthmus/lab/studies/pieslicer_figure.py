@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from isthmus.lab.picture import save_picture
 from isthmus.lab.studies.pieslicer import PieslicerStudy
 from isthmus.lab.studies.pieslicer_bed import DEVICES, NETWORKS
 from isthmus.lab.studies.pieslicer_measure import FILE, ON_DEVICE, PLACEMENTS
+from isthmus.lab.studies.pieslicer_scores import break_even_bytes
 
 __all__ = ["draw"]
 
@@ -45,15 +47,16 @@ def draw(study: PieslicerStudy, target: Path) -> None:
             for placement, (colour, label) in _SHOWN.items():
                 panel.plot(
                     sizes_mb, requests.total_s[:, placement], ".", markersize=2.2, color=colour,
-                    alpha=0.5, label=label, rasterized=False,
+                    alpha=0.5, label=label, rasterized=True,
                 )  # fmt: skip
-            break_even_mb = study.lines[cell.name].break_even_bytes / 1e6
-            panel.axvline(break_even_mb, color="#333333", linewidth=0.9, linestyle="--")
-            panel.annotate(
-                f"break-even\n{break_even_mb:.2f} MB", (break_even_mb, 0.97),
-                xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
-                va="top", fontsize=8,
-            )  # fmt: skip
+            break_even_mb = break_even_bytes(requests) / 1e6
+            if 0 < break_even_mb < math.inf:
+                panel.axvline(break_even_mb, color="#333333", linewidth=0.9, linestyle="--")
+                panel.annotate(
+                    f"break-even\n{break_even_mb:.2f} MB", (break_even_mb, 0.97),
+                    xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
+                    va="top", fontsize=8,
+                )  # fmt: skip
             panel.set(xscale="log", yscale="log")
             panel.set_title(
                 f"{_LABELS[device]} ({cell.slowdown:.1f} times slower), {network}", fontsize=9.5

@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.estimation.link import LinkEstimate
-from isthmus.lab.studies.pieslicer_bed import Cell, Line, Requests, published_lines
+from isthmus.lab.studies.pieslicer_bed import (
+    Cell,
+    Line,
+    Requests,
+    line_through,
+    published_lines,
+)
 from isthmus.lab.studies.pieslicer_measure import FILE, ON_DEVICE, PLACEMENTS, SIDE_PX, Times
 from isthmus.planning.columns import columns_for
 from isthmus.planning.decide import decide
@@ -88,12 +94,12 @@ def place(
 
     Args:
         cell: The device and the network.
-        times: What photographs took, of which only the training ones are looked at.
+        times: What photographs took with that device; only the training ones are looked at.
         training: The training photographs.
         learnt: Requests about those.
         judged: Requests about others.
     """
-    fitted = fitted_lines(cell, times, training, learnt)
+    fitted = fitted_lines(times, training, learnt)
     count = len(judged.photograph)
     two = np.array(_TWO)
     estimate = _link_of(learnt)
@@ -103,27 +109,24 @@ def place(
         "on_device": Placed(np.full(count, ON_DEVICE)),
         "pieslicer": Placed(pieslicer(fitted, judged)),
         "pieslicer_published": Placed(pieslicer(published_rule(cell), judged)),
-        "isthmus_two": isthmus(cell, input_table(times, training, _TWO), estimate, judged),
-        "isthmus": isthmus(
-            cell, input_table(times, training, range(len(PLACEMENTS))), estimate, judged
-        ),
+        "isthmus_two": isthmus(input_table(times, training, _TWO), estimate, judged),
+        "isthmus": isthmus(input_table(times, training, range(len(PLACEMENTS))), estimate, judged),
     }
 
 
-def fitted_lines(cell: Cell, times: Times, training: _Indices, learnt: Requests) -> Lines:
+def fitted_lines(times: Times, training: _Indices, learnt: Requests) -> Lines:
     """Return PieSlicer's lines, least squares over the training photographs.
 
     Args:
-        cell: The device and the network.
-        times: What photographs took.
+        times: What photographs took with the device.
         training: Those to fit to.
         learnt: Requests about them, with the link's part.
     """
     sizes = times.sent_bytes[training, FILE]
     return Lines(
-        _line(sizes, cell.slowdown * times.device_s[training, ON_DEVICE]),
-        _line(learnt.sent_bytes[:, FILE], learnt.link_s[:, FILE]),
-        _line(sizes, times.received_s[training, FILE]),
+        line_through(sizes, times.device_s[training, ON_DEVICE]),
+        line_through(learnt.sent_bytes[:, FILE], learnt.link_s[:, FILE]),
+        line_through(sizes, times.received_s[training, FILE]),
         float(times.sent_bytes[training, ON_DEVICE].mean()),
     )
 
@@ -168,7 +171,7 @@ def input_table(times: Times, training: _Indices, placements: Sequence[int]) -> 
     """Return a plan table of the input pipeline's placements, fitted as when profiling.
 
     Args:
-        times: What photographs took.
+        times: What photographs took with the device.
         training: Those to fit to.
         placements: The rows, of ``PLACEMENTS``.
     """
@@ -204,11 +207,10 @@ def input_table(times: Times, training: _Indices, placements: Sequence[int]) -> 
     return compile_table(entries, columns_for([SIDE_PX]))
 
 
-def isthmus(cell: Cell, table: PlanTable, estimate: LinkEstimate, requests: Requests) -> Placed:
+def isthmus(table: PlanTable, estimate: LinkEstimate, requests: Requests) -> Placed:
     """Decide each request by a plan table, and learn the link from what was sent before.
 
     Args:
-        cell: Whose slowdown the device has.
         table: Of ``input_table``.
         estimate: Of the link, before the first request.
         requests: In the order in which they come.
@@ -216,7 +218,7 @@ def isthmus(cell: Cell, table: PlanTable, estimate: LinkEstimate, requests: Requ
     positions = [0 if not row.codec else PLACEMENTS.index(row.codec) for row in table.rows]
     placed, deciding_s = [], []
     for number, facts in enumerate(requests.facts):
-        conditions = Conditions(estimate.link, facts, device_slowdown=cell.slowdown)
+        conditions = Conditions(estimate.link, facts)
         begun_at_s = time.perf_counter()
         plan = decide(table, conditions, _RULES)
         deciding_s.append(time.perf_counter() - begun_at_s)
@@ -235,11 +237,6 @@ def _link_of(learnt: Requests) -> LinkEstimate:
         for sent_bytes, link_s in zip(sizes, seconds, strict=True)
     ]
     return LinkEstimate.from_probe(exchanges)
-
-
-def _line(sizes: NDArray[np.float64], seconds: NDArray[np.float64]) -> Line:
-    slope, constant = np.polyfit(sizes, seconds, 1)
-    return Line(float(slope), float(constant))
 
 
 def _sum(one: Terms, other: Terms) -> Terms:

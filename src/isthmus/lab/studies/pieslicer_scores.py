@@ -15,7 +15,7 @@ from isthmus.lab.studies.pieslicer_bed import Requests
 from isthmus.lab.studies.pieslicer_measure import FILE, ON_DEVICE
 from isthmus.lab.studies.pieslicer_methods import Placed
 
-__all__ = ["NEAR_SHARE", "Score", "scores_of"]
+__all__ = ["NEAR_SHARE", "Score", "break_even_bytes", "scores_of"]
 
 NEAR_SHARE = 0.2
 """Share of the requests that counts as near break-even."""
@@ -114,6 +114,19 @@ def scores_of(
             decision_us=one.decision_s * 1e6,
         )
     return scores
+
+
+def break_even_bytes(requests: Requests) -> float:
+    """Return the size of file that parts the requests best: the device faster from there on.
+
+    0 if all are best on the device, infinite if none is.
+    """
+    order = np.argsort(requests.sent_bytes[:, FILE], kind="stable")
+    sizes = np.concatenate(([0.0], requests.sent_bytes[order, FILE], [np.inf]))
+    gained = np.where(_device_is_faster(requests.total_s)[order], 1, -1)
+    best = int(np.argmin(np.concatenate(([0], np.cumsum(gained)))))
+    low, high = sizes[best], sizes[best + 1]
+    return 0.0 if best == 0 else float(high if np.isinf(high) else (low + high) / 2)
 
 
 def _device_is_faster(total_s: NDArray[np.float64]) -> NDArray[np.bool_]:
