@@ -30,7 +30,7 @@ __all__ = ["Checked", "check"]
 _HEAD = struct.Struct(">BQ")  # placement, bytes
 _DONE = b"\x01"
 _TIMEOUT_S = 120.0
-_AT_ONCE = 3
+_AT_ONCE = 6
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def draw(study: PieslicerStudy, target: Path) -> None:
                 )  # fmt: skip
             panel.set(xscale="log", yscale="log")
             panel.set_title(
-                f"{_LABELS[device]} ({cell.slowdown:.1f} times slower), {network}", fontsize=9.5
+                f"{_LABELS[device]} ({cell.slowdown:.1f} times slower, and "
+                f"{cell.overhead_s * 1e3:.0f} ms), {network}",
+                fontsize=9,
             )
             panel.xaxis.set_major_formatter(plain)
             panel.yaxis.set_major_formatter(plain)
