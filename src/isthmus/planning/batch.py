@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import ConditionsError
-from isthmus.planning.columns import BASES, Numbers, numbers_of
+from isthmus.planning.columns import BASES, features_of, numbers_of
 from isthmus.planning.energy import watts_by_state
 from isthmus.planning.hedging import NORMAL_SDS, SAFE_RATIO
 from isthmus.planning.objectives import TIE_RATIO, is_resource
@@ -34,6 +34,7 @@ _Mask = NDArray[np.bool_]
 
 _UPLINK = BASES.index("uplink")
 _RTT = BASES.index("rtt")
+_PAIRS = ((_UPLINK, _RTT), (BASES.index("cloud_uplink"), BASES.index("cloud_rtt")))
 _CLOSE = 1e-11
 """Relative difference that is not left to rounding; sums of a few dozen terms err by 1e-14."""
 
@@ -100,17 +101,10 @@ class _Batch:
     def __init__(self, view: View, conditions: Sequence[Conditions]) -> None:
         self.view = view
         self.conditions = conditions
-        self.numbers: list[Numbers] = [numbers_of(c, view.decode_targets) for c in conditions]
-        if not max(n.largest for n in self.numbers) * view.largest < math.inf:
-            raise ConditionsError("the predicted latency is not finite under these conditions")
-        count = len(BASES)
-        known = len(self.numbers[0].values)  # all instants of a view have a cloud, or none has
-        self.values, self.sds = np.zeros((2, len(conditions), count))
-        self.values[:, :known] = [n.values for n in self.numbers]
-        self.sds[:, :known] = [n.sds for n in self.numbers]
+        features = self._numbers()
         self.bases = np.array([base for base, _ in view.sources], np.intp)
         columns = np.array([feature for _, feature in view.sources], np.intp)
-        self.features = np.array([n.features for n in self.numbers])[:, columns]
+        self.features = features[:, columns]
         self.x = self.values[:, self.bases] * self.features
         self.safety_sds = np.array([c.safety_sds for c in conditions])
         self.latencies_s: _Floats = self.x @ view.totals.T
@@ -121,6 +115,62 @@ class _Batch:
         self.waits_s = self._waits_s()
         if self.waits_s is not None:
             self.latencies_s += self.waits_s
+
+    def _numbers(self) -> _Floats:
+        """Set what ``numbers_of`` says of each instant; return the features, ``[N, features]``.
+
+        Raises:
+            ConditionsError: If some instant cannot be computed with.
+        """
+        targets = self.view.decode_targets
+        of_input: dict[tuple[int, bool], list[float]] = {}  # many instants share a photograph
+        features = []
+        for c in self.conditions:
+            key = id(c.image), c.is_connected
+            if key not in of_input:
+                of_input[key] = features_of(c, targets)
+            features.append(of_input[key])
+        found = np.array(features)
+        here = [
+            (
+                c.device_slowdown, c.server_slowdown, link.uplink_bytes_per_s,
+                link.downlink_bytes_per_s, link.rtt_s, c.device_slowdown_sd, c.server_slowdown_sd,
+                link.uplink_sd_ratio, link.downlink_sd_ratio, link.rtt_sd_s,
+                link.uplink_rtt_correlation,
+            )
+            for c, link in zip(self.conditions, [c.link for c in self.conditions], strict=True)
+        ]  # fmt: skip
+        behind = [
+            (
+                cloud.slowdown, cloud.link.uplink_bytes_per_s, cloud.link.downlink_bytes_per_s,
+                cloud.link.rtt_s, cloud.slowdown_sd, cloud.link.uplink_sd_ratio,
+                cloud.link.downlink_sd_ratio, cloud.link.rtt_sd_s,
+                cloud.link.uplink_rtt_correlation,
+            )
+            for cloud in [c.cloud for c in self.conditions] if cloud is not None
+        ]  # fmt: skip
+        self.values, self.sds = np.zeros((2, len(here), len(BASES)))
+        self._ratios: list[_Floats] = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            first = 0
+            for figures in (np.array(here), np.array(behind)):
+                if not figures.size:
+                    continue  # all instants of a view have a cloud, or none has
+                count = figures.shape[1] // 2
+                values, sds = figures[:, :count], figures[:, count : 2 * count]
+                values[:, -3:-1] = 1.0 / values[:, -3:-1]
+                sds[:, -3:-1] *= values[:, -3:-1]
+                self.values[:, first : first + count] = values
+                self.sds[:, first : first + count] = sds
+                self._ratios.append(figures[:, -1])
+                first += count
+            largest = found.sum(axis=1) * (self.values.sum(axis=1) + self.sds.sum(axis=1))
+            is_fine = np.isfinite(largest.max() * self.view.largest) and found.min() >= 0
+        if not is_fine:
+            for c in self.conditions:
+                numbers_of(c, targets)
+            raise ConditionsError("the predicted latency is not finite under these conditions")
+        return found
 
     def _stalls_s(self) -> _Floats | None:
         """Return what slow start costs, and remember by how many rounds; see ``Link.stalls_s``."""
@@ -220,12 +270,9 @@ class _Batch:
     def _correlations(self) -> dict[tuple[int, int], _Floats]:
         """Return how bases err together, from -1 to 1, float64 ``[N]`` for each pair of them."""
         found: dict[tuple[int, int], _Floats] = {}
-        for n, numbers in enumerate(self.numbers):
-            for one, other, covariance in numbers.covariances:
-                scale = numbers.sds[one] * numbers.sds[other]
-                if scale > 0:
-                    ratios = found.setdefault((one, other), np.zeros(len(self.numbers)))
-                    ratios[n] = covariance / scale
+        for pair, ratios in zip(_PAIRS, self._ratios, strict=False):
+            if (ratios * self.sds[:, pair[0]] * self.sds[:, pair[1]]).any():
+                found[pair] = ratios
         return found
 
     def _stalled(self, base: int, positions: _Positions | slice) -> _Floats:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from isthmus.errors import ConditionsError
 from isthmus.types.conditions import CloudState, Conditions
 
-__all__ = ["BASES", "Layout", "Numbers", "columns_for", "layout_of", "numbers_of"]
+__all__ = ["BASES", "Layout", "Numbers", "columns_for", "features_of", "layout_of", "numbers_of"]
 
 BASES = (
     "device_slowdown", "server_slowdown", "uplink", "downlink", "rtt",
@@ -54,6 +54,7 @@ _CLOUD_COLUMNS = {
     "cloud_rtt_s": ("cloud_rtt", "one"),
 }
 _PLAIN_COLUMNS = _LINK_COLUMNS | _CLOUD_COLUMNS
+_NO_IMAGE = (0.0,) * (len(_IMAGE_FEATURES) + 1)
 _DECODED = "jpeg_decoded_px."
 
 
@@ -133,21 +134,7 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
     Raises:
         ConditionsError: If a value would overflow, or the image's facts are impossible.
     """
-    link, image = conditions.link, conditions.image
-    connecting = 0.0 if conditions.is_connected else 1.0
-    size = pixels = 0.0
-    if image is not None:
-        size, pixels = float(image.file_bytes), float(image.pixels)
-    if image is not None and image.format == "jpeg":
-        beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
-        features = [1.0, size, pixels, 0.0, 0.0, *beyond, 0.0, 0.0, size, connecting]
-        for target in decode_targets:
-            features.append(float(image.decoded_pixels(target)))
-    else:
-        webp = (size, pixels) if image is not None and image.format == "webp" else (0.0, 0.0)
-        other = (0.0, 0.0) if any(webp) else (size, pixels)
-        features = [1.0, 0.0, 0.0, *other, 0.0, 0.0, *webp, size, connecting]
-        features += [0.0] * len(decode_targets)
+    link, features = conditions.link, features_of(conditions, decode_targets)
     up, down = 1.0 / link.uplink_bytes_per_s, 1.0 / link.downlink_bytes_per_s
     values: tuple[float, ...] = (
         conditions.device_slowdown,
@@ -167,12 +154,30 @@ def numbers_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> Numbe
         more, more_sds = _cloud_numbers(conditions.cloud)
         values, sds = values + more, sds + more_sds
     largest = sum(features) * (sum(values) + sum(sds))
-    if not (largest < math.inf and size >= 0 and pixels >= 0):
+    if not (largest < math.inf and min(features) >= 0):
         raise ConditionsError(f"these conditions are beyond what can be computed: {conditions}")
     cloud = conditions.cloud
     if link.uplink_rtt_correlation or (cloud and cloud.link.uplink_rtt_correlation):
         return Numbers(values, sds, features, largest, _covariances(conditions, sds))
     return Numbers(values, sds, features, largest)
+
+
+def features_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> list[float]:
+    """Return the features of the input and the connection; negative if its facts are impossible."""
+    image, connecting = conditions.image, 0.0 if conditions.is_connected else 1.0
+    if image is None:
+        return [1.0, *_NO_IMAGE, connecting, *(0.0 for _ in decode_targets)]
+    size, pixels = float(image.file_bytes), float(image.pixels)
+    if image.format == "jpeg":
+        beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
+        features = [1.0, size, pixels, 0.0, 0.0, *beyond, 0.0, 0.0, size, connecting]
+        for target in decode_targets:
+            features.append(float(image.decoded_pixels(target)))
+        return features
+    webp = (size, pixels) if image.format == "webp" else (0.0, 0.0)
+    other = (0.0, 0.0) if any(webp) else (size, pixels)
+    features = [1.0, 0.0, 0.0, *other, 0.0, 0.0, *webp, size, connecting]
+    return features + [0.0] * len(decode_targets)
 
 
 def _covariances(
