@@ -1,8 +1,9 @@
 """Slow start: what a small congestion window costs the plans of a view. It knows no transport.
 
 ``Link.stalls_s`` says what is lost by how many rounds, ``stall_rounds`` how many a message needs;
-here that is laid over all plans at once. Rounds depend on bytes and window alone, so those of
-messages of a fixed size are remembered; that of the photograph itself is found for each request.
+here that is laid over all plans at once. What slow start adds is linear in seconds per byte and
+round trip for plans whose rounds are known, and these change at a few sizes of the photograph and
+a few rates alone: the plans are laid out once between two of them, and one product predicts them.
 """
 
 from __future__ import annotations
