@@ -187,10 +187,10 @@ def _over_link(
     ):
         for turn in range(settings.repeats):
             for place in rng.permutation(len(steps)):
-                way, photograph = steps[place]
-                one = _asked(ask, rate_mbit, turn, *way, photograph)
+                (variant, family), photograph = steps[place]
+                one = _asked(ask, rate_mbit, turn, variant, family, photograph)
                 found += [one] if one is not None else []
-                progress.advance(f"{rate_mbit:g} Mbit/s {way[0]} {way[1]}")
+                progress.advance(f"{rate_mbit:g} Mbit/s {variant} {family}")
     return found
 
 
