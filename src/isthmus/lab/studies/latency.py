@@ -67,9 +67,10 @@ def study_latency(
         LabError: If a process or a server does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missed = dict(absent or {})
+    missed: dict[str, str] = {}
     known: dict[str, tuple[ModelGraph, NetworkTimes]] = {}
     if "compute" in parts or "regressors" in parts:
+        missed |= absent or {}
         progress.begin("networks", len(networks))
         for name, network in networks.items():
             try:
