@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 import subprocess
 import sys
 import zipfile
@@ -14,9 +13,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from isthmus.lab.photographs import cache_folder
 from isthmus.loading.files import new_file
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "isthmus", "tests")
+CACHE = cache_folder() / "tests"
 PUBLISHED = {  # name: package that holds it, member of its wheel, SHA-256; all are Apache-2.0
     "text-detector": (
         "rapidocr-onnxruntime==1.4.4",

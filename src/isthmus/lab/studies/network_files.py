@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isthmus.lab.photographs import cache_folder
 from isthmus.types.graph import ModelGraph
 
 __all__ = ["NetworkFile", "available_networks"]
@@ -73,9 +73,8 @@ def available_networks() -> tuple[dict[str, NetworkFile], dict[str, str]]:
         found += [NetworkFile(n, isthmus_zoo.model_path(n)) for n in isthmus_zoo.model_names()]
     except ImportError:
         left_out["zoo"] = "isthmus-zoo is not installed"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     for name, (sha256, shape) in _PUBLISHED.items():
-        path = Path(home, "isthmus", "tests", f"{sha256}.onnx")
+        path = cache_folder() / "tests" / f"{sha256}.onnx"
         if path.is_file():
             found.append(NetworkFile(name, path, {"x": shape} if shape else {}))
         else:
