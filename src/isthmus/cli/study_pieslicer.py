@@ -52,7 +52,7 @@ def command(
     Compute is measured here, the devices' slowness and the networks are emulated:
     as PieSlicer published them, on virtual time, a few requests made for real. All
     methods are judged on the same recorded times, and learn from other photographs.
-    The set takes about three minutes the first time, the rest up to ten.
+    The set takes about a minute the first time, the rest about five.
 
     Example: isthmus study pieslicer --figure pieslicer.svg --json pieslicer.json
     """
