@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import socket
@@ -24,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from isthmus.errors import ConditionsError, LabError
+from isthmus.errors import LabError
 from isthmus.lab import real_bed_start
+from isthmus.lab.link_shape import checked_shape
 from isthmus.lab.real_bed_pipe import DEVICE_ADDRESS, SERVER_ADDRESS
 from isthmus.lab.real_bed_quota import CpuQuota, controller
 
@@ -110,8 +110,7 @@ class RealBed:
         Raises:
             ConditionsError: If one of them is impossible.
         """
-        down = uplink_bits_per_s if downlink_bits_per_s is None else downlink_bits_per_s
-        self._shape = _shape(uplink_bits_per_s, down, rtt_s)
+        self._shape = checked_shape(uplink_bits_per_s, downlink_bits_per_s, rtt_s)
         self._quota = CpuQuota(device_cpu_ratio)
         self._stack = ExitStack()
         self._started: list[subprocess.Popen[Any]] = []
@@ -178,8 +177,7 @@ class RealBed:
             ConditionsError: If a value is impossible.
             LabError: If the pipe has ended.
         """
-        down = uplink_bits_per_s if downlink_bits_per_s is None else downlink_bits_per_s
-        self._ask(_shape(uplink_bits_per_s, down, rtt_s))
+        self._ask(checked_shape(uplink_bits_per_s, downlink_bits_per_s, rtt_s))
 
     def set_device_cpu(self, ratio: float) -> None:
         """Change the device's share of its processor from now on.
@@ -267,17 +265,3 @@ def _end(process: subprocess.Popen[Any]) -> None:
 def _capabilities() -> int:
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("CapEff:")).split()[1], 16)
-
-
-def _shape(up_bits_per_s: float, down_bits_per_s: float, rtt_s: float) -> dict[str, float]:
-    """Return what the pipe is told about the link, checked."""
-    for rate in (up_bits_per_s, down_bits_per_s):
-        if not (math.isfinite(rate) and rate > 0):
-            raise ConditionsError(f"the link's rate must be a positive number, got {rate}")
-    if not (math.isfinite(rtt_s) and rtt_s >= 0):
-        raise ConditionsError(f"the link's round trip must be zero or positive, got {rtt_s}")
-    return {
-        "uplink_bytes_per_s": up_bits_per_s / 8,
-        "downlink_bytes_per_s": down_bits_per_s / 8,
-        "delay_s": rtt_s / 2,
-    }

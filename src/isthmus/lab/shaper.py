@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import selectors
 import signal
@@ -24,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from isthmus.errors import ConditionsError, LabError
+from isthmus.errors import LabError
+from isthmus.lab.link_shape import checked_shape
 
 __all__ = ["ShapedLink"]
 
@@ -65,7 +65,7 @@ class ShapedLink:
         downlink_bits_per_s: float | None = None,
     ) -> None:
         self._server = _address(server)
-        self._shape = _shape(rate_bits_per_s, downlink_bits_per_s, rtt_s)
+        self._shape = checked_shape(rate_bits_per_s, downlink_bits_per_s, rtt_s)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -136,7 +136,7 @@ class ShapedLink:
                 downlink * 8 if downlink_bits_per_s is None else downlink_bits_per_s
             )
         rtt_s = 2 * delay if rtt_s is None else rtt_s
-        self._shape = _shape(rate_bits_per_s, downlink_bits_per_s, rtt_s)
+        self._shape = checked_shape(rate_bits_per_s, downlink_bits_per_s, rtt_s)
         self._ask({"do": "set", **self._shape})
 
     def sent_bytes(self) -> int:
@@ -211,21 +211,6 @@ def _address(server: str | int) -> tuple[str, int]:
     if not host or parts.scheme not in ("", "http"):
         raise LabError(f"server {server!r} is no URL like http://host:8000")
     return host, port
-
-
-def _shape(up_bits_per_s: float, down_bits_per_s: float | None, rtt_s: float) -> dict[str, float]:
-    """Return what the relay is told about the link, checked."""
-    down_bits_per_s = up_bits_per_s if down_bits_per_s is None else down_bits_per_s
-    for rate in (up_bits_per_s, down_bits_per_s):
-        if not (math.isfinite(rate) and rate > 0):
-            raise ConditionsError(f"the link's rate must be a positive number, got {rate}")
-    if not (math.isfinite(rtt_s) and rtt_s >= 0):
-        raise ConditionsError(f"the link's round trip must be zero or positive, got {rtt_s}")
-    return {
-        "uplink_bytes_per_s": up_bits_per_s / 8,
-        "downlink_bytes_per_s": down_bits_per_s / 8,
-        "delay_s": rtt_s / 2,
-    }
 
 
 # What follows runs in the relay's process.
