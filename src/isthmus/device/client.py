@@ -6,6 +6,7 @@ It measures and builds nothing; the bundle it opens has been built and profiled 
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -131,6 +132,9 @@ class Device:
             if is_probing
             else []
         )
+        with contextlib.suppress(NoPlanError):  # the first request will say so
+            self.decide(self._bundle.photographs()[0])
+        gc.collect()  # what opening left: now, and not while the first request waits
 
     def __enter__(self) -> Self:
         """Return the device itself."""
