@@ -173,6 +173,8 @@ def command(
     out = console(stderr=json_target == "-")
     link = report.link.link
     out.print(_summary(report))
+    if not all(math.isfinite(runs.measurement.half_width_ratio) for runs in report.plans):
+        out.print("?: too few runs to tell; a longer --budget has more", soft_wrap=True)
     if trouble:
         out.print(f"nothing is kept: {trouble}", markup=False, soft_wrap=True)
     for what in report.disagreements:
