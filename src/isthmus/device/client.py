@@ -94,7 +94,8 @@ class Device:
                 deadline is nearer. Then the best local plan answers.
             pace: How fast this device works; for the lab's emulated devices.
             is_probing: Whether to look, in the background and ever more seldom, at a link that
-                no request has used for two seconds, and at a site that seems slow and is avoided.
+                no request has used for two seconds or whose rate requests do not tell, and at a
+                site that seems slow and is avoided.
 
         Raises:
             BundleError: If the bundle is broken or was not profiled.

@@ -111,7 +111,10 @@ class Probes:
                     beliefs.believe(after)
             return _differs(after.predicted_s(size_bytes, 0), before.predicted_s(size_bytes, 0))
 
-        return Probe(lambda: _quiet(beliefs.link_seen_at_s), look)
+        def is_due() -> bool:  # many small messages say nothing of the rate
+            return _quiet(beliefs.link_seen_at_s) or beliefs.estimate.wants_probe
+
+        return Probe(is_due, look)
 
     def _server_probe(self, remote: RemoteServer, row: PlanRow) -> Probe:
         beliefs = self._beliefs
