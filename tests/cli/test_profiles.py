@@ -35,7 +35,7 @@ def stored(path):
 def test_list_says_what_of_where_and_when(path):
     output = run("list", "--store", path).stdout
     assert "2 measurements" in output
-    for text in ("abababababab", "kiosk", "onnxruntime 1.20", "1 threads", "2001-09-0"):
+    for text in ("abababababab", "kiosk", "onnxruntime 1.20", "1 thread", "2001-09-0"):
         assert text in output
     keys = json.loads(run("list", "--store", path, "--json", "-").stdout)
     assert [key["part"] for key in keys] == ["run local", "load unit x"]

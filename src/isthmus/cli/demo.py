@@ -60,7 +60,7 @@ def command(
     several rates, by every static method and by Isthmus in turns, and
     compares every answer with the unsplit network's. About three minutes
     after set-up. The device and the links are emulated, so that it runs
-    everywhere; with --real-limits they are not.
+    everywhere; with --real-limits the kernel limits both.
 
     Example: isthmus demo --json demo.json
     """

@@ -64,7 +64,8 @@ def list_profiles(
     groups: dict[tuple[str, ...], list[float]] = {}
     for one in found:
         key = one.key
-        setting = f"{key.threads} threads" if key.threads else ""
+        plural = "" if key.threads == 1 else "s"
+        setting = f"{key.threads} thread{plural}" if key.threads else ""
         pace = f"slowed {key.pace:g} times" if key.pace != 1 else ""
         told = (key.graph_sha256[:12], key.device, key.server, key.runtime)
         groups.setdefault((*told, ", ".join(filter(None, (setting, pace)))), []).append(
