@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.errors import ConditionsError
-from isthmus.estimation.residuals import LEAST_WORK_S, NORMAL_SDS, Residuals, Slowdown
+from isthmus.estimation.residuals import LEAST_WORK_S, Residuals, Slowdown
+from isthmus.types.conditions import NORMAL_SDS
 
 WORK_S = 0.040
 NOISE = 0.05

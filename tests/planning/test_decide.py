@@ -8,9 +8,9 @@ import pytest
 
 from isthmus.errors import ConditionsError, NoPlanError
 from isthmus.planning.columns import columns_for
-from isthmus.planning.decide import SAFETY_SDS, decide, decide_many, predict
+from isthmus.planning.decide import decide, decide_many, predict
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
-from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.conditions import NORMAL_SDS, Conditions, ImageFacts
 from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow, Rules
 from isthmus.types.power import Power
@@ -147,7 +147,7 @@ def test_most_accurate_keeps_its_distance_from_the_deadline():
         entry("local", 0.100, accuracy=0.7, residual_s=0.01),
         entry("local", 0.05, accuracy=0.6, residual_s=0.01),
     )
-    bound = 0.1 + SAFETY_SDS * 0.01
+    bound = 0.1 + NORMAL_SDS * 0.01
     rules = [Rules("most_accurate", deadline_s=bound + d) for d in (1e-6, -1e-6)]
     assert [decide(table, Conditions(FAST), r).index for r in rules] == [0, 1]
 
@@ -397,7 +397,7 @@ def naive(table, conditions, rules):
         found.append((p, mean, sd))
     if rules.objective == "most_accurate":
         deadline_s = math.inf if rules.deadline_s is None else rules.deadline_s
-        fits = [f for f in found if f[1] + SAFETY_SDS * f[2] <= deadline_s]
+        fits = [f for f in found if f[1] + NORMAL_SDS * f[2] <= deadline_s]
         best = max((table.accuracy[f[0]] for f in fits), default=0.0)
         found = [f for f in fits if table.accuracy[f[0]] == best] or found
     return min(found, key=lambda f: f[1]) if found else None

@@ -123,18 +123,19 @@ class Device:
         )
         self._beliefs = Beliefs(LinkEstimate.from_link(self._bundle.profiled_link()))
         self._hedged: HedgedSender | None = None
-        self._warm_up(rows)
+        photographs = self._bundle.photographs()
+        self._warm_up(rows, photographs[0])
         if self._watch is not None and self._watch.look():
-            self._look_at_link()
+            self._look_at_link(photographs)
         self._probing = HttpTransport(server) if is_probing and server is not None else None
-        probes = Probes(self._beliefs, self._lock, self._table, rows, self._bundle.photographs())
+        probes = Probes(self._beliefs, self._lock, self._table, rows, photographs)
         self._prober = Prober(
             [*probes.of_device(self._runner, pace), *probes.of_server(self._runner, self._probing)]
             if is_probing
             else []
         )
         with contextlib.suppress(NoPlanError):  # the first request will say so
-            self.decide(self._bundle.photographs()[0])
+            self.decide(photographs[0])
         gc.collect()  # what opening left: now, and not while the first request waits
 
     def __enter__(self) -> Self:
@@ -372,20 +373,20 @@ class Device:
         link = self._beliefs.link
         return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
 
-    def _warm_up(self, rows: Sequence[PlanRow]) -> None:
+    def _warm_up(self, rows: Sequence[PlanRow], photograph: bytes) -> None:
         """Decode a photograph once: the first one in a process takes several times as long."""
-        job = Job(self._bundle.photographs()[0], StageTimes())
+        job = Job(photograph, StageTimes())
         for variant in {row.variant for row in rows}:
             pipeline = self._bundle.variants[variant].pipeline
             if pipeline is not None:
                 job.pixels(pipeline)
 
-    def _look_at_link(self) -> None:
+    def _look_at_link(self, photographs: Sequence[bytes]) -> None:
         """Measure the link with the bundle's own photographs; they are nobody's secret."""
         whole = _rows_of(self._table, Rules(variants=self._rules.variants, families=_FILE))
         if whole:
             with contextlib.suppress(RemoteError):  # the first request will find out
-                estimate = probe_link(self._runner, whole[0], self._bundle.photographs())
+                estimate = probe_link(self._runner, whole[0], photographs)
                 self._beliefs.believe(estimate)
 
 

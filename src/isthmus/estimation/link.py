@@ -20,11 +20,12 @@ from typing import NamedTuple
 from isthmus.errors import ConditionsError
 from isthmus.estimation.rate import Cusum, Rate
 from isthmus.estimation.samples import Sample, fit_samples, upload_rounds
+from isthmus.types.conditions import NORMAL_SDS
 from isthmus.types.link import Link
 
 __all__ = ["INTERVAL_SDS", "LinkEstimate"]
 
-INTERVAL_SDS = 1.64
+INTERVAL_SDS = NORMAL_SDS
 """Standard deviations about a prediction between which 90 % of the durations shall lie."""
 
 _UNKNOWN_RATIO = 0.3

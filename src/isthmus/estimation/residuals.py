@@ -12,14 +12,12 @@ import math
 from dataclasses import dataclass, replace
 
 from isthmus.errors import ConditionsError
+from isthmus.types.conditions import NORMAL_SDS
 
-__all__ = ["LEAST_WORK_S", "NORMAL_SDS", "Residuals", "Slowdown"]
+__all__ = ["LEAST_WORK_S", "Residuals", "Slowdown"]
 
 LEAST_WORK_S = 0.001
 """A site that should have worked less than this says nothing: clocks and calls weigh too much."""
-
-NORMAL_SDS = 1.64
-"""Standard deviations below which 95 % of a normal distribution lie."""
 
 _WEIGHT = 0.2
 _BAND_SDS = 4.0

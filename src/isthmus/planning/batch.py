@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from isthmus.errors import ConditionsError
 from isthmus.planning.columns import BASES, features_of, numbers_of
 from isthmus.planning.energy import watts_by_state
-from isthmus.planning.hedging import NORMAL_SDS, SAFE_RATIO
+from isthmus.planning.hedging import SAFE_RATIO
 from isthmus.planning.objectives import TIE_RATIO, is_resource
 from isthmus.planning.slow_start import rounds_of
 from isthmus.planning.view import View
-from isthmus.types.conditions import Conditions
+from isthmus.types.conditions import NORMAL_SDS, Conditions
 from isthmus.types.plan import Rules
 
 __all__ = ["Chosen", "choose_many"]

@@ -34,7 +34,6 @@ from isthmus.errors import ConditionsError, NoPlanError
 from isthmus.planning.batch import choose_many
 from isthmus.planning.energy import energy_j
 from isthmus.planning.hedging import (
-    NORMAL_SDS,
     SAFE_RATIO,
     hedge_for,
     hedged_choice,
@@ -48,12 +47,9 @@ from isthmus.types.conditions import Conditions
 from isthmus.types.plan import SITE_FAMILIES, STAGES, Plan, PlanTable, Rules
 
 __all__ = [
-    "PREFERENCE_RATIO", "SAFETY_SDS", "Decisions",
+    "PREFERENCE_RATIO", "Decisions",
     "decide", "decide_many", "intervals_s", "predict", "will_be_late",
 ]  # fmt: skip
-
-SAFETY_SDS = NORMAL_SDS
-"""Standard deviations kept between mean and deadline where the conditions do not say: 95 of 100."""
 
 PREFERENCE_RATIO = 1.2
 """Without a deadline, a preferred plan may take this many times as long as the best of all."""

@@ -18,14 +18,12 @@ import math
 from collections.abc import Iterable
 
 from isthmus.planning.prediction import Prediction, first_least, spread_of
+from isthmus.types.conditions import NORMAL_SDS
 from isthmus.types.plan import Hedge
 
 __all__ = [
-    "NORMAL_SDS", "SAFE_RATIO", "busy_s", "hedge_for", "hedged_choice", "in_time", "late_ratio",
+    "SAFE_RATIO", "busy_s", "hedge_for", "hedged_choice", "in_time", "late_ratio",
 ]  # fmt: skip
-
-NORMAL_SDS = 1.64
-"""Standard deviations from the mean below which 95 of 100 of a normal distribution are."""
 
 SAFE_RATIO = 0.5 * math.erfc(NORMAL_SDS / math.sqrt(2))
 """How often a plan is late whose mean and safety margin just fit: 0.0505."""

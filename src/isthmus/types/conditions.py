@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from isthmus.errors import ConditionsError
 from isthmus.types.link import Link
 
-__all__ = ["DECODE_MARGIN", "CloudState", "Conditions", "ImageFacts", "dct_scale"]
+__all__ = ["DECODE_MARGIN", "NORMAL_SDS", "CloudState", "Conditions", "ImageFacts", "dct_scale"]
+
+NORMAL_SDS = 1.64
+"""Standard deviations from the mean below which 95 of 100 of a normal distribution are."""
 
 DECODE_MARGIN = 2
 """A JPEG is decoded so that its shorter side stays this many times as long as is needed.
@@ -126,7 +129,7 @@ class Conditions:
     unit_ready_s: Mapping[str, float] = field(default_factory=dict)
     window_bytes: float = math.inf
     cloud: CloudState | None = None
-    safety_sds: float = 1.64
+    safety_sds: float = NORMAL_SDS
 
     def __post_init__(self) -> None:  # once a request, so no loop where nothing is wrong
         if not (
