@@ -46,11 +46,35 @@ def test_photographs_have_the_sizes_and_are_made_once(small, photograph_files):
     assert [i for i in range(4) if before[i] != after[i]] == [2]
 
 
+def test_a_set_made_again_has_the_same_bytes(small, photograph_files, monkeypatch, tmp_path):
+    def made(cache, seed):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        return [path.read_bytes() for path in photograph_set(2, photograph_files, seed=seed)]
+
+    once = made("one", 0)
+    assert made("another", 0) == once
+    assert made("another", 1) != once
+
+
+def test_other_sources_another_recipe_or_pillow_make_another_set(
+    small, photograph_files, monkeypatch
+):
+    folders = {photograph_set(1, photograph_files[:2])[0].parent}
+    folders.add(photograph_set(1, photograph_files[1:3])[0].parent)
+    monkeypatch.setattr(photographs, "_RECIPE", 0)
+    folders.add(photograph_set(1, photograph_files[:2])[0].parent)
+    monkeypatch.setattr(photographs, "pillow_version", "0.0")
+    folders.add(photograph_set(1, photograph_files[:2])[0].parent)
+    assert len(folders) == 4
+
+
 def test_a_broken_source_is_named(small, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photograph")
     with pytest.raises(LabError, match="broken.jpg is no photograph"):
         photograph_set(1, [broken])
+    with pytest.raises(LabError, match="gone.jpg cannot be read"):
+        photograph_set(1, [tmp_path / "gone.jpg"])
 
 
 def test_a_folder_of_photographs_is_enough(tmp_path, photograph_files):

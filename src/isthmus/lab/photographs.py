@@ -3,12 +3,14 @@
 Only the recipe is part of the package: the sources come from Debian packages (or a folder), and
 what is made of them stays in the user's cache. Each file is a random crop of a real photograph,
 resampled and given a sensor's noise, so that it has the size that is wanted at a quality that
-cameras use. It is derived from about forty photographs and no substitute for a thousand; content
-is not what is measured with it.
+cameras use. All chance has a seed: a set made again has the same bytes, as far as Pillow is the
+same. It is derived from about forty photographs and no substitute for a thousand; content is not
+what is measured with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops
+from PIL import __version__ as pillow_version
 
 from isthmus.errors import LabError
 from isthmus.types.progress import SILENT, Progress
@@ -64,6 +67,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Debian packages, and the photographs in each; their licences are in the packages."""
 
+_RECIPE = 2  # to be counted up when a change below gives other bytes
 _LARGEST_BYTES = 10_000_000
 _SHORTER_SIDES = (3 / 4, 2 / 3, 9 / 16)
 _QUALITIES = (90, 95)
@@ -83,7 +87,7 @@ class Wanted:
         number: Its place, from 0.
         size_bytes: What it should have, to 3 %.
         source: Number of the photograph that it is made from.
-        seed: Of its crop.
+        seed: Of its crop and its noise.
         quality: Of the JPEG.
         is_progressive: Whether it is a progressive one.
     """
@@ -166,7 +170,7 @@ def photograph_set(
         LabError: If a source is no photograph, or a size cannot be reached.
     """
     wanted = recipe(count, sources=len(sources), seed=seed)
-    folder = cache_folder() / "photographs" / f"{count}-of-{len(sources)}-seed-{seed}"
+    folder = cache_folder() / "photographs" / f"{count}-seed-{seed}-{_made_of(sources)}"
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / f"{one.number:04d}.jpg" for one in wanted)
     pending = [(one, path) for one, path in zip(wanted, paths, strict=True) if not path.exists()]
@@ -225,6 +229,21 @@ def _download(packages: Sequence[str], target: Path) -> None:
             subprocess.run(["dpkg-deb", "-x", str(package), str(target)], check=True)
 
 
+def _made_of(sources: Sequence[Path]) -> str:
+    """Return what tells sets of one recipe and seed apart: other sources, or another Pillow.
+
+    Raises:
+        LabError: If a source cannot be read.
+    """
+    digest = hashlib.sha256(f"{_RECIPE} {pillow_version}".encode())
+    for source in sources:
+        try:
+            digest.update(hashlib.sha256(source.read_bytes()).digest())
+        except OSError as error:
+            raise LabError(f"{source} cannot be read: {error}") from error
+    return digest.hexdigest()[:12]
+
+
 def _make(wanted: Wanted, source: Path, target: Path) -> None:
     """Write one photograph, whole or not at all.
 
@@ -237,9 +256,10 @@ def _make(wanted: Wanted, source: Path, target: Path) -> None:
             crop = _crop(opened.convert("RGB"), rng)
     except OSError as error:
         raise LabError(f"{source} is no photograph: {error}") from error
+    noise = _noise(rng)
     megapixels = wanted.size_bytes / _USUAL_BYTES_PER_PIXEL / 1e6
     for _ in range(_TRIES):
-        data = _encoded(crop, megapixels, wanted)
+        data = _encoded(crop, noise, megapixels, wanted)
         if abs(len(data) / wanted.size_bytes - 1) <= _CLOSE:
             partial = target.with_suffix(".partial")
             partial.write_bytes(data)
@@ -260,12 +280,17 @@ def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.crop((left, top, left + size[0], top + size[1]))
 
 
-def _encoded(crop: Image.Image, megapixels: float, wanted: Wanted) -> bytes:
-    """Return a JPEG of so many pixels; its noise is another one every time."""
+def _noise(rng: np.random.Generator) -> Image.Image:
+    """Return a tile of a sensor's noise about 128; Pillow's own cannot be given a seed."""
+    levels = rng.normal(128, _NOISE_LEVELS, (_NOISE_PX, _NOISE_PX))
+    return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+
+
+def _encoded(crop: Image.Image, noise: Image.Image, megapixels: float, wanted: Wanted) -> bytes:
+    """Return a JPEG of so many pixels."""
     factor = math.sqrt(megapixels * 1e6 / (crop.width * crop.height))
     size = max(8, round(crop.width * factor)), max(8, round(crop.height * factor))
     luma, *chroma = crop.resize(size, Image.Resampling.BICUBIC).convert("YCbCr").split()
-    noise = Image.effect_noise((_NOISE_PX, _NOISE_PX), _NOISE_LEVELS)  # about 128
     noises = Image.new("L", size)
     for left in range(0, size[0], _NOISE_PX):
         for top in range(0, size[1], _NOISE_PX):
