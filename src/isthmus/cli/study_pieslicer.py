@@ -52,7 +52,7 @@ def command(
     Compute is measured here, the devices' slowness and the networks are emulated:
     as PieSlicer published them, on virtual time, a few requests made for real. All
     methods are judged on the same recorded times, and learn from other photographs.
-    The set takes about a minute the first time, the rest about five.
+    The set takes about a minute the first time, the rest about six.
 
     Example: isthmus study pieslicer --figure pieslicer.svg --json pieslicer.json
     """
@@ -79,9 +79,8 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
     settings = record["settings"]
     out.print(
         f"{settings['photographs']} photographs of {settings['file_mb'][0]:.2f} to "
-        f"{settings['file_mb'][1]:.1f} MB, {settings['requests_per_photograph']} requests each; on "
-        f"the device: {settings['shorter_side_px']} px, {settings['on_device']}. Devices and "
-        "networks are emulated, and so is every time below.",
+        f"{settings['file_mb'][1]:.1f} MB; on the device: {settings['shorter_side_px']} px, "
+        f"{settings['on_device']}. Devices and networks are emulated, and so is every time below.",
         soft_wrap=True,
     )
     for device, fit in record["devices"].items():
@@ -94,6 +93,8 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
     latency = _table(
         "Time before the network runs, of the best of two (in brackets: published)",
         ("p50", "p95", "p99"),
+        "cell",
+        "method",
     )
     decisions = _table(
         "Decisions",
@@ -101,6 +102,8 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
             "right", "F1 device", "F1 cloud", "regret ms", "p99", "of best", "skill",
             "right near break-even", "sent",
         ),
+        "cell",
+        "method",
     )  # fmt: skip
     for cell, methods in record["cells"].items():
         published = record["published"].get(cell, {})
@@ -130,6 +133,7 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
         decisions.add_section()
     out.print(latency)
     out.print(decisions)
+    out.print(_residuals(record))
     for cell, factor in record["factors"].items():
         out.print(
             f"{cell}: all placements are {factor['p50']:.2f} times as fast as the best of two at "
@@ -137,7 +141,7 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
             f"{record['break_even_mb'][cell]['observed']:.2f} MB.",
             soft_wrap=True,
         )
-    regressors = _table("Regressors", ("error", "training ms", "one prediction us"), first="name")
+    regressors = _table("Regressors", ("error", "training ms", "one prediction us"), "name")
     for name, found in record["regressors"].items():
         row = f"{found['mape']:.1%}", f"{found['train_ms']:.2f}", f"{found['use_us']:.0f}"
         regressors.add_row(name, *row)
@@ -150,11 +154,33 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
         )
 
 
-def _table(title: str, headings: tuple[str, ...], first: str = "cell") -> Table:
+def _residuals(record: Mapping[str, Any]) -> Table:
+    """Return how well the link's own residuals let anybody decide, where there is much to lose."""
+    methods = ("informed", "pieslicer", "isthmus_two", "isthmus")
+    table = _table(
+        "With residuals that nobody can foresee: right, mean regret of best, skill",
+        methods,
+        "cell",
+        "residual",
+    )
+    for cell, published in record["cells"].items():
+        if math.isnan(published["on_device"]["skill"]):
+            continue
+        for residual_sd, found in {"0": record["cells"], **record["residuals"]}.items():
+            shown = [
+                f"{one['accuracy']:.3f} {one['regret_ratio']:6.2%} "
+                + _number(one["skill"], "{:.2f}")
+                for one in (found[cell][name] for name in methods)
+            ]
+            table.add_row(cell, f"{float(residual_sd):.0%}", *shown)
+        table.add_section()
+    return table
+
+
+def _table(title: str, headings: tuple[str, ...], *rows_of: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(first)
-    if first == "cell":
-        table.add_column("method")
+    for heading in rows_of:
+        table.add_column(heading)
     for heading in headings:
         table.add_column(heading, justify="right")
     return table

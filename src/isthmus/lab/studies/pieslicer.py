@@ -6,15 +6,19 @@ What is compared is the time before the network runs, as in the paper.
 at a reduced scale, resizing to 331 pixels and encoding as the device's part, and what the server
 does with what arrives (``pieslicer_measure``). The device's part is slowed by a factor and
 a constant that give it the published line of a Nexus 5, Moto X4 or Pixel 2; the server is this
-machine. Transfers run on virtual time: the published lines of the campus's network and one at home,
-and for each request a factor on seconds per byte and one on the constant, log-normal with 10 %
+machine. Transfers run on virtual time: the published lines of the campus's network and one at home
 (``pieslicer_bed``). So a request has one recorded time in each placement, the same for all methods.
 What a method's own decision takes is added to its times where it was measured.
 
+**Residuals.** A published line leaves out how single transfers differ. So all is judged again with
+a factor of each request's own on the link's seconds per byte and one on its constant, log-normal
+with 5, 10 and 20 %, five requests a photograph. Nobody can foresee those: ``informed`` shows what
+is left to decide.
+
 **Who learns from what.** Photographs are made from few originals. Originals are split in halves;
 methods learn from the photographs of one half and are judged on those of the other, then the other
-way round; five requests a photograph. Isthmus fits its decoding terms as when profiling, starts
-with a link estimate from the training requests, and goes on learning the link from what it sent.
+way round. Isthmus fits its decoding terms as when profiling, starts with a link estimate from the
+training requests, and goes on learning the link from what it sent.
 
 **What is judged** (``pieslicer_scores``): the decision against the faster of two placements, on the
 recorded times; near break-even against what the second measurement says is faster. The row
@@ -40,7 +44,7 @@ from isthmus.lab.photographs import photograph_set, recipe, source_photographs
 from isthmus.lab.studies.pieslicer_bed import (
     DEVICES,
     NETWORKS,
-    RESIDUAL_SD,
+    RESIDUALS,
     Cell,
     Requests,
     cells,
@@ -68,13 +72,30 @@ from isthmus.lab.studies.pieslicer_scores import Score, break_even_bytes, scores
 from isthmus.lab.studies.regressors import compare_regressors, group_folds
 from isthmus.types.progress import SILENT, Progress
 
-__all__ = ["PieslicerStudy", "judge", "study_pieslicer"]
+__all__ = ["Judged", "PieslicerStudy", "judge", "study_pieslicer"]
 
-REQUESTS_PER_PHOTOGRAPH = 5
+_REQUESTS_WITH_RESIDUALS = 5
 REPEATS = 3
 CHECKED_SHARE = 0.05
 SEED = 0
 _REGRESSORS = ("linear", "knn", "svr", "forest", "lasso")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How all methods did in all cells.
+
+    Attributes:
+        bed: Each cell, and its requests.
+        scores: By cell and method.
+        placed: How often each method chose each placement, by cell and method.
+        lines: PieSlicer's lines over all photographs, by cell.
+    """
+
+    bed: Mapping[str, tuple[Cell, Requests]]
+    scores: Mapping[str, Mapping[str, Score]]
+    placed: Mapping[str, Mapping[str, Mapping[str, int]]]
+    lines: Mapping[str, Lines]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +104,15 @@ class PieslicerStudy:
 
     Attributes:
         times: The first measurement, which all is judged on.
-        bed: Each cell, and its requests.
-        scores: By cell and method.
-        placed: How often each method chose each placement, by cell and method.
-        lines: PieSlicer's lines over all photographs, by cell.
+        judged: With links as published.
+        with_residuals: With residuals of the links, by their standard deviation.
         regressors: By regressor: errors and times, over all targets and by target.
         checked: Requests that were made for real.
     """
 
     times: Times
-    bed: Mapping[str, tuple[Cell, Requests]]
-    scores: Mapping[str, Mapping[str, Score]]
-    placed: Mapping[str, Mapping[str, Mapping[str, int]]]
-    lines: Mapping[str, Lines]
+    judged: Judged
+    with_residuals: Mapping[float, Judged]
     regressors: Mapping[str, Mapping[str, Any]]
     checked: tuple[Checked, ...]
 
@@ -106,24 +123,26 @@ class PieslicerStudy:
             "settings": {
                 "photographs": len(sizes),
                 "file_mb": [min(sizes) / 1e6, max(sizes) / 1e6],
-                "requests_per_photograph": REQUESTS_PER_PHOTOGRAPH,
                 "repeats": REPEATS,
                 "shorter_side_px": SIDE_PX,
                 "on_device": PLACEMENTS[ON_DEVICE],
-                "residual_sd": RESIDUAL_SD,
                 "seed": SEED,
             },
             "devices": {device: self.device_fit(device) for device in DEVICES},
-            "cells": {cell: dict(found) for cell, found in self.scores.items()},
-            "factors": {cell: self.factors(cell) for cell in self.scores},
-            "placed": {cell: dict(found) for cell, found in self.placed.items()},
+            "cells": _plain(self.judged.scores),
+            "residuals": {
+                f"{residual_sd:g}": _plain(judged.scores)
+                for residual_sd, judged in self.with_residuals.items()
+            },
+            "factors": {cell: self.factors(cell) for cell in self.judged.scores},
+            "placed": _plain(self.judged.placed),
             "break_even_mb": {
                 name: {
                     "observed": break_even_bytes(requests) / 1e6,
-                    "pieslicer": self.lines[name].break_even_bytes / 1e6,
+                    "pieslicer": self.judged.lines[name].break_even_bytes / 1e6,
                     "published": published_rule(cell).break_even_bytes / 1e6,
                 }
-                for name, (cell, requests) in self.bed.items()
+                for name, (cell, requests) in self.judged.bed.items()
             },
             "published": published_figures(),
             "regressors": {name: dict(found) for name, found in self.regressors.items()},
@@ -137,7 +156,7 @@ class PieslicerStudy:
 
     def factors(self, cell: str) -> dict[str, float]:
         """Return how many times faster ``isthmus`` is than the best of two, at p50 and p99."""
-        best, ours = self.scores[cell]["optimal"], self.scores[cell]["isthmus"]
+        best, ours = (self.judged.scores[cell][name] for name in ("optimal", "isthmus"))
         return {
             "p50": best["p50_ms"] / ours["p50_ms"],
             "p99": best["p99_ms"] / ours["p99_ms"],
@@ -145,8 +164,8 @@ class PieslicerStudy:
 
     def device_fit(self, device: str) -> dict[str, float]:
         """Return a device's slowdown, and how far the line is from its times."""
-        cell = self.bed[f"{device}/{NETWORKS[0]}"][0]
-        on_device = self.lines[f"{device}/{NETWORKS[0]}"].on_device
+        cell = self.judged.bed[f"{device}/{NETWORKS[0]}"][0]
+        on_device = self.judged.lines[f"{device}/{NETWORKS[0]}"].on_device
         taken_s = cell.slowed(self.times).device_s[:, ON_DEVICE]
         ratio = on_device.at(self.times.sent_bytes[:, FILE]) / taken_s
         return {
@@ -179,45 +198,45 @@ def study_pieslicer(
     originals = source_photographs(sources)
     photographs = photograph_set(count, originals, seed=SEED, progress=progress)
     groups = [one.source for one in recipe(count, sources=len(originals), seed=SEED)]
-    progress.begin("measured twice", 2 * count)
-    times, second = (
-        measure(photographs, repeats=REPEATS, seed=SEED + turn, progress=progress)
-        for turn in (1, 2)
-    )
-    bed, scores, placed, lines = judge(times, second, groups)
+    times, second = measure(photographs, repeats=REPEATS, seed=SEED, progress=progress)
+    progress.begin("judged", 1 + len(RESIDUALS))
+    judged = {}
+    for residual_sd in (0.0, *RESIDUALS):
+        judged[residual_sd] = judge(times, second, groups, residual_sd=residual_sd)
+        progress.advance(f"residuals of {residual_sd:.0%}")
+    as_published = judged.pop(0.0)
     checked: tuple[Checked, ...] = ()
+    bed = as_published.bed
     slower = [(cell, requests) for cell, requests in bed.values() if cell.slowdown >= 1]
     if is_checked and slower:  # no machine can pretend to be faster than it is
         checked = check(slower, photographs, share=CHECKED_SHARE, seed=SEED, progress=progress)
     regressors = _regressors(times, bed["motox4/university"][1], groups, progress)
-    return PieslicerStudy(times, bed, scores, placed, lines, regressors, checked)
+    return PieslicerStudy(times, as_published, judged, regressors, checked)
 
 
 def judge(
-    times: Times, second: Times, groups: Sequence[int]
-) -> tuple[
-    dict[str, tuple[Cell, Requests]],
-    dict[str, dict[str, Score]],
-    dict[str, dict[str, dict[str, int]]],
-    dict[str, Lines],
-]:
-    """Return each cell with its requests, scores by method, placements chosen, and lines.
+    times: Times, second: Times, groups: Sequence[int], *, residual_sd: float = 0.0
+) -> Judged:
+    """Return how all methods do in all cells.
 
     Args:
         times: What all is judged on.
         second: The second measurement.
         groups: Each photograph's original; no method learns from photographs of one that it is
             judged on.
+        residual_sd: Of the links; with residuals there are several requests a photograph.
     """
     count = len(times.facts)
     everything = np.arange(count)
-    asked = np.tile(everything, REQUESTS_PER_PHOTOGRAPH)
+    asked = np.tile(everything, _REQUESTS_WITH_RESIDUALS if residual_sd else 1)
     asked = np.random.default_rng(SEED).permutation(asked)
     folds = group_folds(list(groups), 2, seed=SEED)
     bed, scores, placed, lines = {}, {}, {}, {}
     for cell in cells(times):
         slowed = cell.slowed(times)
-        requests = requests_in(cell, slowed, cell.slowed(second), asked, seed=SEED)
+        requests = requests_in(
+            cell, slowed, cell.slowed(second), asked, residual_sd=residual_sd, seed=SEED
+        )
         found = _placed(cell, slowed, requests, folds)
         bed[cell.name] = cell, requests
         scores[cell.name] = scores_of(requests, found, slowdown=cell.slowdown)
@@ -226,7 +245,13 @@ def judge(
             for name in METHODS
         }
         lines[cell.name] = fitted_lines(slowed, everything, _first(requests, everything))
-    return bed, scores, placed, lines
+    return Judged(bed, scores, placed, lines)
+
+
+def _plain(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return {
+        cell: {name: dict(one) for name, one in methods.items()} for cell, methods in found.items()
+    }
 
 
 def _placed(

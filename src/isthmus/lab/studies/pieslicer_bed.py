@@ -1,10 +1,10 @@
 """Three devices and two networks as PieSlicer published them, and what requests take on them.
 
-Links run on virtual time: a published line (milliseconds over megabytes) and a residual for each
-request, drawn once and the same for all methods and placements. Compute is what was measured on
-this machine, times a slowdown and plus a constant that bring it to the published line of the
-device: phones take tens of milliseconds before they decode anything, so a factor alone would make
-small photographs several times too fast. It measures nothing and decides nothing.
+Links run on virtual time: a published line (milliseconds over megabytes), and where asked for
+a residual for each request, drawn once and the same for all methods and placements. Compute is what
+was measured on this machine, times a slowdown and plus a constant that bring it to the published
+line of the device: phones take tens of milliseconds before they decode anything, so a factor alone
+would make small photographs several times too fast. It measures nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from isthmus.lab.studies.pieslicer_measure import FILE, ON_DEVICE, Times
 from isthmus.types.conditions import ImageFacts
 
 __all__ = [
-    "DEVICES", "NETWORKS", "RESIDUAL_SD", "Cell", "Line", "Requests", "cells", "fitted_device",
+    "DEVICES", "NETWORKS", "RESIDUALS", "Cell", "Line", "Requests", "cells", "fitted_device",
     "line_through", "published_figures", "published_lines", "requests_in",
 ]  # fmt: skip
 
 DEVICES = ("nexus5", "motox4", "pixel2")
 NETWORKS = ("university", "residential")
 
-RESIDUAL_SD = 0.1
-"""Of the logarithm of a request's own factors on seconds per byte and on the intercept. Published
-medians of one method in two runs are 5 to 16 % apart."""
+RESIDUALS = (0.05, 0.1, 0.2)
+"""Standard deviations of the logarithms of a request's own factors on the link's seconds per byte
+and on its constant. Published medians of one method in two runs are 5 to 16 % apart."""
 
 _Floats = NDArray[np.float64]
 
@@ -118,7 +118,13 @@ class Requests:
 
 
 def requests_in(
-    cell: Cell, times: Times, second: Times, photograph: NDArray[np.intp], *, seed: int
+    cell: Cell,
+    times: Times,
+    second: Times,
+    photograph: NDArray[np.intp],
+    *,
+    residual_sd: float = 0.0,
+    seed: int = 0,
 ) -> Requests:
     """Return requests about photographs, each with the link's residual of its own.
 
@@ -127,11 +133,12 @@ def requests_in(
         times: What they took with this device (``Cell.slowed``).
         second: What they took when measured again.
         photograph: Which photograph each request is about, int ``[R]``.
+        residual_sd: Of the logarithms of a request's factors on the link's line.
         seed: Of the residuals; differs by cell.
     """
     place = DEVICES.index(cell.device) * len(NETWORKS) + NETWORKS.index(cell.network)
     rng = np.random.default_rng((seed, place))
-    per_byte, per_message = np.exp(rng.normal(0.0, RESIDUAL_SD, (2, len(photograph))))
+    per_byte, per_message = np.exp(rng.normal(0.0, residual_sd, (2, len(photograph))))
     sent_bytes = times.sent_bytes[photograph]
     link_s = (
         cell.link.s_per_byte * per_byte[:, None] * sent_bytes

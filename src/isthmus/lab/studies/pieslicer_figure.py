@@ -42,7 +42,7 @@ def draw(study: PieslicerStudy, target: Path) -> None:
     for row, network in enumerate(NETWORKS):
         for column, device in enumerate(DEVICES):
             panel = panels[row][column]
-            cell, requests = study.bed[f"{device}/{network}"]
+            cell, requests = study.judged.bed[f"{device}/{network}"]
             sizes_mb = requests.sent_bytes[:, FILE] / 1e6
             for placement, (colour, label) in _SHOWN.items():
                 panel.plot(

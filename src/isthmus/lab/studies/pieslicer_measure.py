@@ -54,9 +54,9 @@ class Times:
         facts: What their headers tell, length ``N``.
         decode_s: Decoding on the device, ``[N]``.
         resize_s: Resizing there, ``[N]``.
-        encode_s: Encoding there, ``[N, P]`` for ``PLACEMENTS``; 0 for the file.
         file_decode_s: Decoding the file on the server, ``[N]``.
         file_resize_s: Resizing and normalising it there, ``[N]``.
+        encode_s: Encoding on the device, ``[N, P]`` for ``PLACEMENTS``; 0 for the file.
         received_s: All that the server does with what arrives, ``[N, P]``.
         sent_bytes: What crosses, ``[N, P]``.
     """
@@ -64,9 +64,9 @@ class Times:
     facts: tuple[ImageFacts, ...]
     decode_s: _Floats
     resize_s: _Floats
-    encode_s: _Floats
     file_decode_s: _Floats
     file_resize_s: _Floats
+    encode_s: _Floats
     received_s: _Floats
     sent_bytes: _Floats
 
@@ -85,47 +85,44 @@ def measure(
     seed: int,
     progress: Progress = SILENT,
     now_s: Callable[[], float] = clock.now_s,
-) -> Times:
-    """Measure each photograph in every placement, and keep the medians.
+) -> tuple[Times, Times]:
+    """Measure all photographs in every placement twice over, and keep the medians.
 
-    Photographs come in random order. Each is taken ``repeats`` times in a row, device and server
-    in turn, so that the first of them, on cold caches, does not count for more than the rest.
+    All photographs are gone through again and again, each time in another order, for the first
+    measurement and the second in turn: a minute in which the machine is slow then spoils neither
+    a photograph nor a measurement. Device and server take turns within a photograph, which is
+    decoded once before, so that the first of them is not the one that finds cold caches.
 
     Args:
         photographs: JPEG files.
-        repeats: How often each.
-        seed: Of the order.
-        progress: Told about each photograph.
+        repeats: How often each, in each measurement.
+        seed: Of the orders.
+        progress: Told about each.
         now_s: The clock, seconds.
 
     Returns:
-        The times, in the order of ``photographs``.
+        Both measurements, in the order of ``photographs``.
 
     Raises:
         ImageError: If one is no image.
     """
-    count, width = len(photographs), len(PLACEMENTS)
-    single, wide = np.zeros((4, count)), np.zeros((2, count, width))
+    count, width, passes = len(photographs), len(PLACEMENTS), 2 * repeats
+    single, wide = np.zeros((passes, 4, count)), np.zeros((passes, 2, count, width))
     sent_bytes = np.zeros((count, width))
     facts: dict[int, ImageFacts] = {}
-    for number in np.random.default_rng(seed).permutation(count).tolist():
-        data = photographs[number].read_bytes()
-        facts[number] = read_facts(data)
-        runs = [_measure_once(data, now_s) for _ in range(repeats)]
-        single[:, number] = np.median([run[0] for run in runs], axis=0)
-        wide[:, number] = np.median([run[1] for run in runs], axis=0)
-        sent_bytes[number] = runs[0][2]
-        progress.advance(photographs[number].name)
-    return Times(
-        tuple(facts[number] for number in range(count)),
-        decode_s=single[0],
-        resize_s=single[1],
-        encode_s=wide[0],
-        file_decode_s=single[2],
-        file_resize_s=single[3],
-        received_s=wide[1],
-        sent_bytes=sent_bytes,
-    )
+    rng = np.random.default_rng(seed)
+    progress.begin("measured", passes * count)
+    for turn in range(passes):
+        for number in rng.permutation(count).tolist():
+            data = photographs[number].read_bytes()
+            facts[number] = read_facts(data)
+            decode(data, shorter_side_px=SIDE_PX)
+            found = _measure_once(data, now_s)
+            single[turn, :, number], wide[turn, :, number], sent_bytes[number] = found
+            progress.advance(photographs[number].name)
+    ordered = tuple(facts[number] for number in range(count))
+    first, second = (_medians(ordered, single[one::2], wide[one::2], sent_bytes) for one in (0, 1))
+    return first, second
 
 
 def prepare(data: bytes, placement: int) -> bytes:
@@ -179,6 +176,17 @@ def _measure_once(
         received_s.append(seconds)
     single = [decode_s, resize_s, file_decode_s, file_resize_s]
     return single, [encode_s, received_s], [len(one) for one in crossing]
+
+
+def _medians(
+    facts: tuple[ImageFacts, ...], single: _Floats, wide: _Floats, sent_bytes: _Floats
+) -> Times:
+    """Return one measurement of its passes, ``[passes, 4, N]`` and ``[passes, 2, N, P]``."""
+    decode_s, resize_s, file_decode_s, file_resize_s = np.median(single, axis=0)
+    encode_s, received_s = np.median(wide, axis=0)
+    return Times(
+        facts, decode_s, resize_s, file_decode_s, file_resize_s, encode_s, received_s, sent_bytes
+    )
 
 
 def _input_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
