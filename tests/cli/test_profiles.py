@@ -8,8 +8,10 @@ from isthmus.cli import profiles
 from isthmus.errors import StoreError
 from isthmus.profiling.store import Key, ProfileStore
 
-KEY = Key("ab" * 32, "run local", "kiosk", "", "onnxruntime 1.20", 1, 1.0)
-OTHER = Key("cd" * 32, "load unit x", "", "isthmus 1 at http://edge:8000", "", 0, 1.0)
+KEY = Key("ab" * 32, "run local", "kiosk", "", "onnxruntime 1.20", "", 1, 1.0)
+OTHER = Key(
+    "cd" * 32, "load unit x", "", "isthmus 1 at http://edge:8000", "", "onnxruntime 1.19", 0, 1.0
+)
 
 
 @pytest.fixture
@@ -35,7 +37,14 @@ def stored(path):
 def test_list_says_what_of_where_and_when(path):
     output = run("list", "--store", path).stdout
     assert "2 measurements" in output
-    for text in ("abababababab", "kiosk", "onnxruntime 1.20", "1 thread", "2001-09-0"):
+    for text in (
+        "abababababab",
+        "kiosk",
+        "onnxruntime 1.20",
+        "(onnxruntime 1.19)",
+        "1 thread",
+        "2001-09-0",
+    ):
         assert text in output
     keys = json.loads(run("list", "--store", path, "--json", "-").stdout)
     assert [key["part"] for key in keys] == ["run local", "load unit x"]
@@ -57,7 +66,7 @@ def test_export_and_import(path, tmp_path):
 
 
 def test_export_to_standard_output_is_json_alone(path):
-    assert json.loads(run("export", "-", "--store", path).stdout)["schema"] == 1
+    assert json.loads(run("export", "-", "--store", path).stdout)["schema"] == 2
 
 
 def test_what_is_no_export_is_refused(path, tmp_path):

@@ -202,7 +202,7 @@ def test_a_store_that_cannot_be_is_named_and_profiling_goes_on(built, server, tm
         profile, tmp_path / "app", "--server", server, "--budget", "1ms", "--no-complete",
         "--store", tmp_path / "store",
     )  # fmt: skip
-    assert "nothing is kept: " in result.stdout
+    assert "nothing will be kept: " in result.stdout
     assert "cuts: not completed (--no-complete)" in result.stdout
     assert open_bundle(tmp_path / "app").profiled_table().rows
 

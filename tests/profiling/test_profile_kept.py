@@ -13,9 +13,12 @@ from isthmus.profiling import input_runs
 from isthmus.profiling.ladder import Rung
 from isthmus.profiling.plans import Effort
 from isthmus.profiling.profile import Kept, profile_bundle
+from isthmus.profiling.shelf import server_runtime
 from isthmus.profiling.store import ProfileStore
 from isthmus.runtime.image import read_facts
 from isthmus.runtime.plan_runner import PlanRunner
+from isthmus.runtime.remote import RemoteServer
+from isthmus.runtime.session import ONNXRUNTIME_VERSION
 
 ONE_BLOCK = Effort(budget_s=0.0)
 
@@ -98,6 +101,29 @@ def test_another_bundle_of_the_same_network_profits(bundle, server, store, runs,
     profile(bundle, server, store)
     shutil.copytree(bundle.path, tmp_path / "copy")
     assert profile(open_bundle(tmp_path / "copy"), server, store).runs == 0
+
+
+def test_what_another_server_version_answered_is_measured_again(bundle, server, store, monkeypatch):
+    profile(bundle, server, store)
+    metadata = RemoteServer.metadata
+
+    def newer(self):
+        told = metadata(self)
+        return {**told, "libraries": {**told["libraries"], "onnxruntime": "99.1"}}
+
+    monkeypatch.setattr(RemoteServer, "metadata", newer)
+    report = profile(bundle, server, store)
+    local = [c.row for c in bundle.candidates if c.row.is_local]
+    assert report.kept == len(local) > 0  # they took no server
+    versions = {one.key.server_runtime.split(",")[0] for one in store.stored() if one.key.server}
+    assert versions == {f"onnxruntime {ONNXRUNTIME_VERSION}", "onnxruntime 99.1"}
+    assert {one.key.server_runtime for one in store.stored() if not one.key.server} == {""}
+
+
+def test_a_server_that_tells_no_versions_is_one_of_its_own():
+    assert server_runtime({"name": "triton", "version": "2.50"}) == ""
+    assert server_runtime({"libraries": ["onnxruntime"]}) == ""
+    assert server_runtime({"libraries": {"pillow": "11", "zlib": "1.3"}}) == "pillow 11"
 
 
 def test_fresh_measures_all_again(bundle, server, store):

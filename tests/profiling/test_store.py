@@ -12,7 +12,7 @@ from isthmus.errors import StoreError
 from isthmus.profiling import store as module
 from isthmus.profiling.store import Key, ProfileStore, Stored, default_path
 
-KEY = Key("ab" * 32, "run local", "pi", "", "onnxruntime 1.20", 1, 1.0)
+KEY = Key("ab" * 32, "run local", "pi", "", "onnxruntime 1.20", "", 1, 1.0)
 
 
 class Clock:
@@ -48,7 +48,8 @@ def test_what_was_put_is_found_again_in_another_process_lifetime(path):
 @pytest.mark.parametrize(
     "change",
     [{"graph_sha256": "cd" * 32}, {"part": "run"}, {"device": "pie"}, {"server": "s"},
-     {"runtime": "onnxruntime 1.21"}, {"threads": 2}, {"pace": 3.0}],
+     {"runtime": "onnxruntime 1.21"}, {"server_runtime": "onnxruntime 1.19"}, {"threads": 2},
+     {"pace": 3.0}],
 )  # fmt: skip
 def test_every_field_of_the_key_counts(store, change):
     store.put(KEY, {"x": 1})
@@ -201,10 +202,10 @@ def _broken():
     entry = {
         **vars(KEY), "measured_at_s": 1.0, "content": {},
     }  # fmt: skip
-    whole = {"kind": "isthmus-profiles", "schema": 1, "measurements": [entry]}
+    whole = {"kind": "isthmus-profiles", "schema": 2, "measurements": [entry]}
     yield "isthmus profiles export", []
     yield "isthmus profiles export", {**whole, "kind": "other"}
-    yield "schema 2", {**whole, "schema": 2}
+    yield "schema 1", {**whole, "schema": 1}
     yield "list", {**whole, "measurements": {}}
     for change in (
         {"threads": "1"}, {"threads": True}, {"pace": None}, {"content": []}, {"more": 1},

@@ -142,8 +142,11 @@ def command(
     now_s = time.time()
     since_s = now_s if fresh else now_s - max_age * _DAY_S
     reports: list[ProfileReport] = []
+    out = console(stderr=json_target == "-")
     with ExitStack() as stack:
         kept, trouble = _opened(store, no_store, stack)
+        if trouble:
+            out.print(f"nothing will be kept: {trouble}", markup=False, soft_wrap=True)
         progress = stack.enter_context(progress_bars())
 
         def profile(opened: Bundle) -> ProfileReport:
@@ -166,17 +169,16 @@ def command(
                 print("what was measured is kept: the same command goes on", file=sys.stderr)
             raise
     report = reports[-1]
-    trouble = trouble or report.store_failure
     if json_target is not None:
-        figures = {**_record(reports, trouble), "rounds": rounds, "completion": completion}
+        record = _record(reports, trouble or report.store_failure)
+        figures = {**record, "rounds": rounds, "completion": completion}
         write_json({"bundle": str(bundle), **figures}, json_target)
-    out = console(stderr=json_target == "-")
     link = report.link.link
     out.print(_summary(report))
     if not all(math.isfinite(runs.measurement.half_width_ratio) for runs in report.plans):
         out.print("?: too few runs to tell; a longer --budget has more", soft_wrap=True)
-    if trouble:
-        out.print(f"nothing is kept: {trouble}", markup=False, soft_wrap=True)
+    if report.store_failure:
+        out.print(f"nothing was kept: {report.store_failure}", markup=False, soft_wrap=True)
     for what in report.disagreements:
         out.print(f"warning: {what}", markup=False, soft_wrap=True)
     out.print(f"cuts: {completion}", markup=False, soft_wrap=True)

@@ -67,7 +67,8 @@ def list_profiles(
         plural = "" if key.threads == 1 else "s"
         setting = f"{key.threads} thread{plural}" if key.threads else ""
         pace = f"slowed {key.pace:g} times" if key.pace != 1 else ""
-        told = (key.graph_sha256[:12], key.device, key.server, key.runtime)
+        there = f"{key.server} ({key.server_runtime})" if key.server_runtime else key.server
+        told = (key.graph_sha256[:12], key.device, there, key.runtime)
         groups.setdefault((*told, ", ".join(filter(None, (setting, pace)))), []).append(
             one.measured_at_s
         )

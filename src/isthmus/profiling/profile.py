@@ -25,7 +25,7 @@ from isthmus.profiling.observed import RowRuns
 from isthmus.profiling.parts import PartCost, head_costs, unit_costs
 from isthmus.profiling.plans import Effort, kept_runs, run_plans
 from isthmus.profiling.probe import probe_link
-from isthmus.profiling.shelf import RUNTIME, Shelf
+from isthmus.profiling.shelf import RUNTIME, Shelf, server_runtime
 from isthmus.profiling.store import ProfileStore
 from isthmus.runtime.clock import FULL_PACE, Pace
 from isthmus.runtime.fingerprint import disagreements, fingerprint
@@ -136,6 +136,7 @@ def profile_bundle(
             kept.store,
             device=platform.node(),
             server=f"{metadata.get('name', '')} {metadata.get('version', '')} at {server}",
+            server_runtime=server_runtime(metadata),
             threads=threads,
             pace=pace.factor,
             since_s=kept.since_s,

@@ -16,10 +16,22 @@ from isthmus.errors import StoreError
 from isthmus.profiling.store import Key, ProfileStore
 from isthmus.runtime.session import ONNXRUNTIME_VERSION
 
-__all__ = ["RUNTIME", "Shelf"]
+__all__ = ["RUNTIME", "Shelf", "server_runtime"]
 
 RUNTIME = f"onnxruntime {ONNXRUNTIME_VERSION}, pillow {PIL.__version__}, isthmus {__version__}"
 """Versions of what a device runs its parts with."""
+
+
+def server_runtime(metadata: Mapping[str, Any]) -> str:
+    """Return the versions of what a server runs its parts with; empty if it does not tell them.
+
+    Args:
+        metadata: The server's, from its handshake.
+    """
+    libraries = metadata.get("libraries")
+    if not isinstance(libraries, Mapping):
+        return ""
+    return ", ".join(f"{n} {libraries[n]}" for n in ("onnxruntime", "pillow") if n in libraries)
 
 
 class Shelf:
@@ -31,6 +43,7 @@ class Shelf:
         *,
         device: str,
         server: str,
+        server_runtime: str,
         threads: int,
         pace: float,
         since_s: float = -math.inf,
@@ -41,6 +54,7 @@ class Shelf:
             store: ``None`` for none: then nothing is found or kept.
             device: Name of the device.
             server: Name and address of the server.
+            server_runtime: What the server runs its parts with.
             threads: Threads of one inference here.
             pace: How many times slower the device was made by the lab.
             since_s: Older measurements are not found, seconds since 1970.
@@ -48,6 +62,7 @@ class Shelf:
         self._store = store
         self._device = device
         self._server = server
+        self._server_runtime = server_runtime
         self._threads = threads
         self._pace = pace
         self._since_s = since_s
@@ -83,13 +98,14 @@ class Shelf:
         self.failure = str(error)
 
     def _key(self, graph_sha256: str, part: str, sites: str) -> Key:
-        has_device = sites != "server"
+        has_device, has_server = sites != "server", sites != "device"
         return Key(
             graph_sha256,
             part,
             self._device if has_device else "",
-            self._server if sites != "device" else "",
+            self._server if has_server else "",
             RUNTIME if has_device else "",
+            self._server_runtime if has_server else "",
             self._threads if has_device else 0,
             self._pace if has_device else 1.0,
         )

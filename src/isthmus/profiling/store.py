@@ -25,7 +25,7 @@ __all__ = ["STORE_VARIABLE", "Key", "ProfileStore", "Stored", "default_path"]
 STORE_VARIABLE = "ISTHMUS_PROFILES"
 """Environment variable that says where the user's store is."""
 
-_VERSION = 1
+_VERSION = 2
 _WAIT_S = 5.0  # for another process that writes
 _KIND = "isthmus-profiles"
 
@@ -39,7 +39,10 @@ class Key:
         part: Of the network, as ``profiling`` names it.
         device: Name of the device; empty if only a server took part.
         server: Name and address of the server; empty if only the device took part.
-        runtime: Versions of what ran it: onnxruntime's before all.
+        runtime: Versions of what ran it on the device, onnxruntime's before all; empty if the
+            device took no part.
+        server_runtime: The same of the server, as it tells them; empty if it does not, or took
+            no part.
         threads: Of one inference on the device; 0 if it took no part.
         pace: How many times slower the device was made by the lab; 1 is as it is.
     """
@@ -49,6 +52,7 @@ class Key:
     device: str
     server: str
     runtime: str
+    server_runtime: str
     threads: int
     pace: float
 
@@ -59,7 +63,8 @@ _KINDS = {field.name: {"int": int, "float": (int, float)}.get(str(field.type), s
 _TABLE = f"""
 CREATE TABLE measurements (
   graph_sha256 TEXT NOT NULL, part TEXT NOT NULL, device TEXT NOT NULL, server TEXT NOT NULL,
-  runtime TEXT NOT NULL, threads INTEGER NOT NULL, pace REAL NOT NULL,
+  runtime TEXT NOT NULL, server_runtime TEXT NOT NULL, threads INTEGER NOT NULL,
+  pace REAL NOT NULL,
   measured_at_s REAL NOT NULL, content TEXT NOT NULL,
   PRIMARY KEY ({", ".join(_COLUMNS)})
 ) WITHOUT ROWID
