@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 from isthmus.lab.picture import save_picture
 from isthmus.lab.studies.pieslicer import PieslicerStudy
 from isthmus.lab.studies.pieslicer_bed import DEVICES, NETWORKS
@@ -32,6 +34,7 @@ def draw(study: PieslicerStudy, target: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter
 
     figure, panels = plt.subplots(
@@ -44,11 +47,13 @@ def draw(study: PieslicerStudy, target: Path) -> None:
             panel = panels[row][column]
             cell, requests = study.judged.bed[f"{device}/{network}"]
             sizes_mb = requests.sent_bytes[:, FILE] / 1e6
+            progressive = np.array([facts.is_progressive for facts in requests.facts])
             for placement, (colour, label) in _SHOWN.items():
-                panel.plot(
-                    sizes_mb, requests.total_s[:, placement], ".", markersize=2.2, color=colour,
-                    alpha=0.5, label=label, rasterized=True,
-                )  # fmt: skip
+                for chosen, marker, size in ((~progressive, ".", 3.0), (progressive, "x", 3.5)):
+                    panel.plot(
+                        sizes_mb[chosen], requests.total_s[chosen, placement], marker, color=colour,
+                        markersize=size, label=label if marker == "." else None, rasterized=True,
+                    )  # fmt: skip
             break_even_mb = break_even_bytes(requests) / 1e6
             if 0 < break_even_mb < math.inf:
                 panel.axvline(break_even_mb, color="#333333", linewidth=0.9, linestyle="--")
@@ -72,12 +77,11 @@ def draw(study: PieslicerStudy, target: Path) -> None:
             if column == 0:
                 panel.set_ylabel("before the network runs, s")
     handles, labels = panels[0][0].get_legend_handles_labels()
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(_SHOWN), frameon=False, markerscale=4
-    )
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_alpha(1.0)
+    figure.legend(
+        [*handles, Line2D([], [], color="#333333", marker="x", linestyle="", markersize=1.5)],
+        [*labels, "progressive files"],
+        loc="outside lower center", ncols=len(_SHOWN) + 1, frameon=False, markerscale=4,
+    )  # fmt: skip
     save_picture(
         figure,
         target,
