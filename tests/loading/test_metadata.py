@@ -65,6 +65,9 @@ def test_a_file_that_says_all(saved):
         ("input_pipeline", "[]"),
         ("input_pipeline", json.dumps(PIPELINE | {"layout": "NHWC"})),
         ("input_pipeline", json.dumps(PIPELINE | {"std": [1, 1, 0]})),
+        ("input_pipeline", json.dumps(PIPELINE | {"resize_shorter_side_px": float("inf")})),
+        ("input_pipeline", json.dumps(PIPELINE | {"mean": [10**400, 0, 0]})),
+        ("labels", "[" * 100_000),
     ],
 )
 def test_malformed_values_are_refused(saved, key, value):

@@ -329,7 +329,10 @@ class TestExternalData:
             with pytest.raises(ModelError, match="outside the model's folder"):
                 read(path)
 
-    @pytest.mark.parametrize(("key", "value"), [("offset", "-1"), ("length", "x"), ("length", "9")])
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("offset", "-1"), ("length", "x"), ("length", "9"), ("location", "net\0.bin")],
+    )
     def test_nonsense(self, path, key, value):
         model = onnx.load(path, load_external_data=False)
         for entry in model.graph.initializer[0].external_data:

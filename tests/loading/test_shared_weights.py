@@ -75,6 +75,13 @@ def test_weights_in_typed_fields_and_constant_nodes(tmp_path, run, build):
     np.testing.assert_array_equal(run(tmp_path / "net.onnx", FEED)["y"], run(model, FEED)["y"])
 
 
+def test_a_large_constant_that_is_an_output_stays_a_node(tmp_path, build):
+    constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(WEIGHT))
+    model = build([("Relu", "x", "y"), constant], inputs="x", outputs="y c")
+    save_sharing_weights({"net": model}, tmp_path)
+    assert load_graph(tmp_path / "net.onnx").outputs == ("y", "c")  # stored, it would be refused
+
+
 def test_heads_of_a_network_cost_one_copy_of_its_weights(light, tmp_path, run):
     zoo = pytest.importorskip("isthmus_zoo", reason="isthmus-zoo is not installed")
     path = zoo.model_path("squeezenet-1.1")

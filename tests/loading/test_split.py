@@ -344,6 +344,25 @@ def test_versions_are_kept_where_all_runtimes_know_them(diamond, ir_version, exp
     assert split.head.opset_import == split.tail.opset_import == diamond.opset_import
 
 
+@pytest.mark.parametrize("opset", [7, 8])
+def test_whole_numbers_in_constants_of_old_operator_sets(build, run, opset):
+    target = onnx.numpy_helper.from_array(np.array([2, 2], np.int64))
+    constant = helper.make_node("Constant", [], ["t"], value=target)
+    nodes = [("Relu", "x", "a"), constant, ("Reshape", "a t", "b"), ("Neg", "b", "y")]
+    model = build(nodes, inputs="x", outputs="y", opset=opset)
+    graph = graph_of(model)
+    for tensor in ("x", "a", "b"):
+        assert_parts_are_the_whole(run, model, graph, split_model(model, graph, [tensor]))
+
+
+def test_a_large_constant_may_be_an_output(build, run):
+    large = np.ones((64, 64), np.float32)
+    constant = helper.make_node("Constant", [], ["k"], value=onnx.numpy_helper.from_array(large))
+    model = build([("Relu", "x", "a"), ("Neg", "a", "y"), constant], inputs="x", outputs="y k")
+    graph = graph_of(model)
+    assert_parts_are_the_whole(run, model, graph, split_model(model, graph, ["a"]))
+
+
 def test_functions_are_kept(build, run):
     model = build(
         [helper.make_node("Twice", ["x"], ["a"], domain="own"), ("Relu", "a", "y")],

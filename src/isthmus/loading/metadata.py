@@ -94,7 +94,7 @@ def _parsed(metadata: Mapping[str, str], key: str) -> Any:
         return None
     try:
         return json.loads(metadata[key])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"metadata key {key!r} is not JSON: {error}") from error
 
 

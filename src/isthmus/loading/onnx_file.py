@@ -20,6 +20,7 @@ from isthmus.loading.flops import flops_of
 from isthmus.loading.metadata import metadata_of, variant_from_metadata
 from isthmus.loading.nodes import described, reads, writes
 from isthmus.loading.normal_form import NormalForm, normal_form
+from isthmus.loading.shape_inference import SMALL_ELEMENTS
 from isthmus.loading.stored_tensors import check_claims, load_external
 from isthmus.types.graph import Layer, ModelGraph, TensorSpec
 from isthmus.types.variant import Variant
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _FILE_LIMIT_BYTES = 2**31 - 1  # protobuf's
-_SHAPE_BYTES = 8192  # stored values that may be shapes are smaller
+_SHAPE_BYTES = 8 * SMALL_ELEMENTS  # stored values that may be shapes are smaller
 _COUNTED_DOMAINS = ("", "ai.onnx", "com.microsoft")
 _PLAIN = {
     onnx.AttributeProto.FLOAT: "f",

@@ -14,12 +14,11 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from isthmus.loading.nodes import writes
-from isthmus.loading.shape_inference import TensorType
+from isthmus.loading.shape_inference import SMALL_ELEMENTS, TensorType
 from isthmus.loading.stored_tensors import raw_bytes
 
 __all__ = ["fold_arithmetic", "fold_shapes"]
 
-_SMALL_ELEMENTS = 1024
 _ARITHMETIC = frozenset(
     """Abs Add Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater Identity
     Less Max Min Mod Mul Neg Not ReduceProd ReduceSum Reshape Round ScatterND Slice Sqrt Squeeze
@@ -86,7 +85,7 @@ def _constant(node: onnx.NodeProto, value: _Array) -> onnx.NodeProto:
 
 def _remember(values: dict[str, _Array], name: str, tensor: onnx.TensorProto) -> None:
     """Keep a stored tensor's value if it is small and here."""
-    if math.prod(tensor.dims) <= _SMALL_ELEMENTS and raw_bytes(tensor) is not None:
+    if math.prod(tensor.dims) <= SMALL_ELEMENTS and raw_bytes(tensor) is not None:
         values[name] = onnx.numpy_helper.to_array(tensor)
 
 
@@ -101,7 +100,7 @@ def _evaluate(
     shaped_by = _SHAPED_BY.get(node.op_type)
     if shaped_by is not None:
         sizes = [int(size) for size in np.ravel(values[node.input[shaped_by]])]
-        if math.prod(sizes) > _SMALL_ELEMENTS:
+        if math.prod(sizes) > SMALL_ELEMENTS:
             return None
     try:
         evaluator = ReferenceEvaluator(_alone(node, names, opsets))
@@ -110,7 +109,7 @@ def _evaluate(
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return None  # shape inference has the last word
     result = np.asarray(result)
-    return result if result.size <= _SMALL_ELEMENTS else None
+    return result if result.size <= SMALL_ELEMENTS else None
 
 
 def _alone(

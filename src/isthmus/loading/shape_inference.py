@@ -14,10 +14,12 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from isthmus.errors import ModelError
+from isthmus.loading.stored_tensors import constant_value
 
-__all__ = ["TensorType", "declared_type", "infer_types", "stored_types"]
+__all__ = ["SMALL_ELEMENTS", "TensorType", "declared_type", "infer_types", "stored_types"]
 
-_SMALL_ELEMENTS = 1024  # shapes, axes and pads are smaller; only they matter to shape inference
+SMALL_ELEMENTS = 1024
+"""Shapes, axes and pads have fewer elements; only their values matter to shape inference."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ def infer_types(
     except (DecodeError, EncodeError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"onnx cannot work on the network: {_first_line(error)}") from error
     graph = inferred.graph
-    values = (*graph.value_info, *graph.input, *graph.output)
-    return {value.name: declared_type(value) for value in values} | stored_types(model.graph)
+    values = (*graph.value_info, *graph.output, *graph.input)
+    types = {value.name: declared_type(value) for value in values}
+    return types | stored_types(graph) | stored_types(model.graph)
 
 
 def _check(skeleton: onnx.ModelProto) -> None:
@@ -111,30 +114,38 @@ def _check(skeleton: onnx.ModelProto) -> None:
 def _skeleton(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    """Return the model without large weights, which become inputs."""
+    """Return the model without large weights, which become inputs.
+
+    Constant nodes become stored tensors: operator sets before 9 let them hold nothing but floats,
+    exporters did not care, and runtimes do not.
+    """
     skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     skeleton.opset_import.extend(model.opset_import)
     skeleton.functions.extend(model.functions)
     graph = skeleton.graph
     graph.name = model.graph.name or "graph"
     graph.input.extend(inputs)
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= _SMALL_ELEMENTS and not tensor.external_data:
-            graph.initializer.append(tensor)
+    stored = [(tensor.name, tensor) for tensor in model.graph.initializer]
+    for node in nodes:
+        value = constant_value(node)
+        if value is None:
+            graph.node.append(node)
         else:
-            graph.input.append(_stands_for(tensor, tensor.name))
+            stored.append((node.output[0], value))
+    for name, tensor in stored:
+        if math.prod(tensor.dims) <= SMALL_ELEMENTS and not tensor.external_data:
+            graph.initializer.append(tensor)
+            graph.initializer[-1].name = name
+        else:
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+            )
     for sparse in model.graph.sparse_initializer:
         graph.input.append(
             onnx.helper.make_tensor_value_info(
                 sparse.values.name, sparse.values.data_type, list(sparse.dims)
             )
         )
-    for node in nodes:
-        value = _stored_value(node)
-        if value is not None and math.prod(value.dims) > _SMALL_ELEMENTS:
-            graph.input.append(_stands_for(value, node.output[0]))
-        else:
-            graph.node.append(node)
     here = {name for node in graph.node for name in node.output}
     for info in model.graph.value_info:
         if info.name in here and declared_type(info).static_shape is not None:
@@ -144,16 +155,6 @@ def _skeleton(
         if declared_type(output).static_shape is None and output.type.HasField("tensor_type"):
             graph.output[-1].type.tensor_type.ClearField("shape")
     return skeleton
-
-
-def _stored_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
-        return None
-    return next((a.t for a in node.attribute if a.name == "value"), None)
-
-
-def _stands_for(tensor: onnx.TensorProto, name: str) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
 
 
 def _size_of(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:

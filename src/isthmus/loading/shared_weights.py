@@ -15,7 +15,7 @@ from google.protobuf.message import EncodeError
 
 from isthmus.errors import ModelError
 from isthmus.loading.files import check_name, new_file
-from isthmus.loading.stored_tensors import raw_bytes
+from isthmus.loading.stored_tensors import constant_value, raw_bytes
 
 __all__ = ["save_sharing_weights"]
 
@@ -91,12 +91,13 @@ def _outline(
 
 
 def _store_constants(graph: onnx.GraphProto) -> None:
-    """Turn large ``Constant`` nodes of a graph into initializers, in place."""
+    """Turn large ``Constant`` nodes of a graph into initializers, in place, but for its outputs."""
     kept = []
+    outputs = {value.name for value in graph.output}
     for node in graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        value = constant_value(node)
         is_large = value is not None and value.ByteSize() >= _INLINE_BYTES
-        if value is not None and is_large and node.op_type == "Constant":
+        if value is not None and is_large and node.output[0] not in outputs:
             graph.initializer.append(value)
             graph.initializer[-1].name = node.output[0]
         else:

@@ -18,6 +18,7 @@ from isthmus.loading.metadata import head_metadata, metadata_of, tail_metadata
 from isthmus.loading.nodes import needed_nodes, reads
 from isthmus.loading.normal_form import NormalForm, normal_form
 from isthmus.loading.shape_inference import declared_type
+from isthmus.loading.stored_tensors import constant_value
 from isthmus.types.cut import Cut, device_layers
 from isthmus.types.graph import ModelGraph
 
@@ -137,8 +138,14 @@ def _part(
     part.opset_import.extend(model.opset_import)
     part.functions.extend(model.functions)
     part.graph.name = model.graph.name or "graph"
-    part.graph.node.extend(nodes)
     part.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
+    for node in nodes:
+        value = constant_value(node)
+        if value is None or node.output[0] in outputs:
+            part.graph.node.append(node)
+        else:  # old operator sets have no nodes for whole numbers: see ``shape_inference``
+            part.graph.initializer.append(value)
+            part.graph.initializer[-1].name = node.output[0]
     part.graph.sparse_initializer.extend(
         t for t in model.graph.sparse_initializer if t.values.name in used
     )

@@ -17,7 +17,14 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 from isthmus.errors import ModelError
 from isthmus.loading.nodes import subgraphs
 
-__all__ = ["bits_per_element", "check_claims", "load_external", "raw_bytes", "stored_tensors"]
+__all__ = [
+    "bits_per_element",
+    "check_claims",
+    "constant_value",
+    "load_external",
+    "raw_bytes",
+    "stored_tensors",
+]
 
 _NARROW_BITS = {
     getattr(onnx.TensorProto, name): bits
@@ -56,6 +63,13 @@ def stored_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from stored_tensors(inner)
 
 
+def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """Return the tensor that a ``Constant`` node holds; ``None`` for all other nodes."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+
+
 def load_external(model: onnx.ModelProto, folder: Path, *, limit_bytes: int | None = None) -> None:
     """Read tensors stored beside the ONNX file into ``model``, in place.
 
@@ -74,12 +88,12 @@ def load_external(model: onnx.ModelProto, folder: Path, *, limit_bytes: int | No
         claimed = _claimed_bytes(tensor)
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        file = (folder / location).resolve()
-        if not location or not file.is_relative_to(folder.resolve()):
-            raise ModelError(
-                f"tensor {tensor.name!r} is stored in {location!r}, outside the model's folder"
-            )
         try:
+            file = (folder / location).resolve()
+            if not location or not file.is_relative_to(folder.resolve()):
+                raise ModelError(
+                    f"tensor {tensor.name!r} is stored in {location!r}, outside the model's folder"
+                )
             start, length = int(entries.get("offset", 0)), int(entries.get("length", claimed))
             if min(start, length) < 0 or start + claimed > file.stat().st_size:
                 raise ModelError(

@@ -89,7 +89,7 @@ class InputPipeline:
                 mean=mean,  # type: ignore[arg-type]
                 std=std,  # type: ignore[arg-type]
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"input pipeline: missing or malformed {error}") from error
 
 
