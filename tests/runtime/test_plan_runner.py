@@ -12,12 +12,17 @@ from isthmus.errors import (
 )
 from isthmus.loading.onnx_file import graph_from_model, load_variant
 from isthmus.loading.split import split_model
+from isthmus.planning.columns import columns_for
+from isthmus.planning.decide import predict
+from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.runtime import codecs, image, protocol
 from isthmus.runtime.heads import Heads
 from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
 from isthmus.runtime.session import Session
 from isthmus.runtime.transport import Exchange
+from isthmus.types.conditions import Conditions
+from isthmus.types.link import Link
 from isthmus.types.plan import PlanRow
 
 NAME = "small"
@@ -447,6 +452,29 @@ def test_a_file_that_is_no_larger_than_the_image_made_of_it_crosses_itself(
     assert "cropped" not in edge.parameters
     local, _, _ = run(runner, ROWS["local"], small)
     np.testing.assert_allclose(result.outputs["logits"], local.outputs["logits"], atol=1e-4)
+
+
+def test_a_small_file_is_sent_as_planned(runner, make_photograph):
+    as_file = PlanRow(NAME, "file", unit="small.image")
+    resized = PlanRow(NAME, "resized", codec="jpeg-95", unit="small.image", is_lossless=False)
+
+    def entry(row, size):
+        link = link_terms(row.family, sent_bytes=size, received_bytes=0)
+        return PlanEntry(row, link, sent_bytes=size)
+
+    def prepared(row, photograph):
+        return runner.prepare(row, Job(photograph, StageTimes()))
+
+    large, small = make_photograph(seed=3), make_photograph(width=20, height=16, seed=9)
+    framing = prepared(as_file, large).sent_bytes - len(large)
+    made = prepared(resized, large).sent_bytes
+    table = compile_table([entry(as_file, framing), entry(resized, made)], columns_for([20]))
+    for photograph, sent_as in ((large, "jpeg-95"), (small, "file")):
+        sent = prepared(resized, photograph)
+        assert sent.sent_as == sent_as
+        now = Conditions(Link(1e6, 1e6, 0.01), image.read_facts(photograph))
+        plan = predict(table, now)[1]
+        assert plan.sent_bytes == pytest.approx(sent.sent_bytes, abs=5)  # digits of a length
 
 
 def test_what_is_prepared_can_be_sent_again_after_a_failure(runner, edge, photograph, expected):

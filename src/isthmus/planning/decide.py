@@ -42,7 +42,7 @@ from isthmus.planning.hedging import (
 )
 from isthmus.planning.objectives import TIE_RATIO, costs_of, intervals_of
 from isthmus.planning.prediction import Prediction, first_least, predicted, spread_of, stall_s
-from isthmus.planning.view import View, view_of
+from isthmus.planning.view import View, images_made, view_of
 from isthmus.types.conditions import Conditions
 from isthmus.types.plan import SITE_FAMILIES, STAGES, Plan, PlanTable, Rules
 
@@ -284,9 +284,9 @@ def _by_view(
 ) -> Iterable[tuple[View, list[int]]]:
     """Yield each view with the instants at which its rows may be chosen."""
     groups: dict[int, tuple[View, list[int]]] = {}
-    plain: dict[tuple[bool, bool], View] = {}
+    plain: dict[tuple[bool, bool, int], View] = {}
     for n, now in enumerate(conditions):
-        key = (now.is_server_available, now.cloud is None)
+        key = (now.is_server_available, now.cloud is None, images_made(table, now.image))
         view = None
         if not now.unit_ready_s and rules.max_sent_bytes is None:
             view = plain.get(key)

@@ -19,10 +19,16 @@ from isthmus.errors import NoPlanError
 from isthmus.planning.columns import layout_of
 from isthmus.planning.energy import STAGES_BY_STATE
 from isthmus.planning.slow_start import Slowed
-from isthmus.types.conditions import Conditions
+from isthmus.planning.small_files import (
+    SmallFiles,
+    message_bytes,
+    small_files_of,
+    with_file_sent,
+)
+from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.plan import STAGES, PlanRow, PlanTable, Rules
 
-__all__ = ["Candidate", "View", "exclusions", "view_of"]
+__all__ = ["Candidate", "View", "exclusions", "images_made", "view_of"]
 
 _AFTER_HEAD = STAGES.index("head") + 1
 _UPLOAD = STAGES.index("upload")
@@ -130,10 +136,19 @@ class Arrays(NamedTuple):
 
 
 _Restriction = tuple[
-    frozenset[str] | None, frozenset[str] | None, bool, str, bytes, bool, bool, frozenset[str]
+    frozenset[str] | None, frozenset[str] | None, bool, str, bytes, bool, bool, frozenset[str], int
 ]
-_views: dict[int, dict[_Restriction, View]] = {}
-"""Views by the identity of their table, as long as it lives."""
+
+
+class _Kept(NamedTuple):
+    """What is kept of a table."""
+
+    small: SmallFiles
+    views: dict[_Restriction, View]
+
+
+_kept: dict[int, _Kept] = {}
+"""By the identity of the table, as long as it lives."""
 
 
 def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
@@ -148,6 +163,8 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
             u for u, ready_s in conditions.unit_ready_s.items() if ready_s == math.inf
         )
     limit = rules.max_sent_bytes
+    small, views = _kept.get(id(table)) or _keep(table)
+    images_made = small.images_made(conditions.image)
     key = (
         rules.variants,
         rules.families,
@@ -157,17 +174,30 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
         conditions.is_server_available,
         conditions.cloud is None,
         never,
+        images_made,
     )
-    views = _views.get(id(table))
-    if views is None:
-        views = _views[id(table)] = {}
-        weakref.finalize(table, _views.pop, id(table)).atexit = False
     found = views.get(key)
     if found is None:
-        found = _lay_out(table, _allowed(table, conditions, rules), key[3])
+        allowed = _allowed(table, conditions, rules)
+        found = _lay_out(with_file_sent(table, small, images_made), allowed, key[3])
         if len(views) >= _VIEWS_KEPT:
             views.clear()
         views[key] = found
+    return found
+
+
+def images_made(table: PlanTable, image: ImageFacts | None) -> int:
+    """Return how many of a table's rows send an image that they make of a photograph.
+
+    Photographs of which as many do have the same views.
+    """
+    return (_kept.get(id(table)) or _keep(table)).small.images_made(image)
+
+
+def _keep(table: PlanTable) -> _Kept:
+    """Keep what is found out about a table as long as it lives."""
+    found = _kept[id(table)] = _Kept(small_files_of(table), {})
+    weakref.finalize(table, _kept.pop, id(table)).atexit = False
     return found
 
 
@@ -232,11 +262,8 @@ def exclusions(
 
 def _over_budget(table: PlanTable, conditions: Conditions, limit: float) -> NDArray[np.bool_]:
     """Return which rows would send more than ``limit`` bytes, the photograph included."""
-    sent_bytes = table.sent_bytes
-    if conditions.image is not None and "uplink_file_s" in table.columns:
-        files = table.coefficients[:, _UPLOAD, table.columns.index("uplink_file_s")]
-        sent_bytes = sent_bytes + files * conditions.image.file_bytes
-    return np.asarray(sent_bytes > limit)
+    small = (_kept.get(id(table)) or _keep(table)).small
+    return np.asarray(message_bytes(table, small, conditions.image) > limit)
 
 
 def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], layout_for: str) -> View:
