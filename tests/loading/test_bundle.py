@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -137,6 +138,13 @@ def test_a_second_profile_takes_the_place_of_the_first(profiled):
     assert list((profiled / "profiles").iterdir()) == [profile_folder(profiled)]
 
 
+def test_a_profile_that_another_process_is_writing_is_left_alone(profiled):
+    other = profiled / "profiles" / "0123456789ab"
+    other.mkdir()
+    save_profile(profiled, made_table(2.0), {})
+    assert sorted((profiled / "profiles").iterdir()) == sorted([other, profile_folder(profiled)])
+
+
 def test_a_bundle_may_be_moved(profiled, tmp_path):
     shutil.move(profiled, tmp_path / "elsewhere")
     same_tables(open_bundle(tmp_path / "elsewhere").table, made_table())
@@ -230,7 +238,7 @@ def spoiled(value):
     if isinstance(value, dict):
         for key in value:
             yield {k: v for k, v in value.items() if k != key}
-            for other in (None, 5, "text", [1], {"x": 1}):
+            for other in (None, 5, "text", [1], {"x": 1}, math.inf, 10**400, "long" * 99):
                 yield {**value, key: other}
             for part in spoiled(value[key]):
                 yield {**value, key: part}
@@ -249,10 +257,24 @@ def test_no_foreign_error_escapes_whatever_a_description_holds(profiled, name):
     for broken in spoiled(content):
         path.write_text(json.dumps(broken))
         try:
-            open_bundle(profiled)
+            bundle = open_bundle(profiled)
         except BundleError:
             refused += 1
+        else:
+            assert all(0 <= candidate.count.ratio <= 1 for candidate in bundle.candidates)
     assert refused > 50
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "profile.json", "weights.bin"])
+def test_a_file_that_cannot_be_read_is_named(profiled, monkeypatch, name):
+    def read(self, *arguments, **options):
+        if self.name == name:
+            raise PermissionError(13, "Permission denied", str(self))
+        return open(self, *arguments, **options)  # noqa: PTH123
+
+    monkeypatch.setattr(Path, "open", read)
+    with pytest.raises(BundleError, match=f"{name}.*Permission denied"):
+        open_bundle(profiled)
 
 
 OUTSIDE = ["../secret", "/etc/passwd", "networks/../../secret", "..\\secret", "C:/secret"]

@@ -1,9 +1,10 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
-from isthmus.types.variant import InputPipeline
+from isthmus.types.variant import Accuracy, InputPipeline
 
 GOOD = {
     "resize_shorter_side_px": 256,
@@ -59,3 +60,11 @@ def test_what_cannot_be_is_refused(change):
 
 def test_nchw_may_be_said():
     assert InputPipeline.from_json({**GOOD, "layout": "NCHW"}) == InputPipeline.from_json(GOOD)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ratio": 70}, {"ratio": -0.1}, {"ratio": math.nan}, {"status": "guessed"}]
+)
+def test_an_accuracy_is_a_share_and_says_whose(wrong):
+    with pytest.raises(ValueError, match="accuracy (ratio|status)"):
+        Accuracy(**{"metric": "top1", "ratio": 0.7, "status": "measured"} | wrong)

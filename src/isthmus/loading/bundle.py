@@ -40,6 +40,9 @@ __all__ = [
 SCHEMA = 1
 """Version of the bundle's format; a reader refuses any other."""
 
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What comes of a description that holds something else than it should."""
+
 _MANIFEST = "manifest.json"
 _PROFILES = "profiles"
 _PROFILE = "profile.json"
@@ -62,11 +65,19 @@ class Candidate:
         row: What it does.
         agreement: Share of the images on which its top-1 is the unsplit network's.
         checked: On how many images that was counted; 0 for lossless plans.
+
+    Raises:
+        ValueError: If these are no share and no count.
     """
 
     row: PlanRow
     agreement: float = 1.0
     checked: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.agreement <= 1:
+            raise ValueError(f"agreement {self.agreement} is not between 0 and 1")
+        _ = self.count  # refuses what is no count
 
     @property
     def count(self) -> Proportion:
@@ -150,8 +161,8 @@ def open_bundle(path: str | Path) -> Bundle:
         path: The folder.
 
     Raises:
-        BundleError: If it is missing, of another schema, or if a file is missing, truncated or
-            not as it was when written.
+        BundleError: If it is missing, of another schema, or if a file is missing, unreadable,
+            truncated or not as it was when written.
     """
     folder = Path(path)
     manifest = _read_json(folder / _MANIFEST, f"`isthmus build MODELS -o {folder}` makes one")
@@ -177,7 +188,7 @@ def open_bundle(path: str | Path) -> Bundle:
         profile_name = manifest["profile"]
         if profile_name is not None:
             _check_inside(folder, profile_name)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _MALFORMED as error:
         raise BundleError(f"{folder / _MANIFEST} is malformed: {error!r}") from error
     table, profile = (None, {}) if profile_name is None else _read_profile(folder / profile_name)
     return Bundle(folder, variants, heads, candidates, calibration, table, profile)
@@ -212,6 +223,8 @@ def save_manifest(
 def save_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> None:
     """Give a bundle a plan table; the old one stays in force until the new one is complete.
 
+    Of two processes that do so at once the later one wins.
+
     Args:
         folder: The bundle.
         table: The compiled table.
@@ -243,8 +256,8 @@ def save_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> 
             with contextlib.suppress(OSError):  # there may be others
                 target.parent.rmdir()
         raise
-    for other in (folder / _PROFILES).iterdir():
-        if other != target:
+    for other in (folder / _PROFILES).iterdir():  # some may be what others are writing just now
+        if f"{_PROFILES}/{other.name}" == manifest.get("profile"):
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -286,14 +299,18 @@ def _check_files(folder: Path, description: Mapping[str, Any]) -> None:
         if not (isinstance(expected, dict) and expected.keys() >= {"bytes", "sha256"}):
             raise BundleError(f"{folder} is malformed: size and digest of {name} are missing")
         path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{path} is missing: build or profile the bundle again")
-        if path.stat().st_size != expected["bytes"]:
+        try:
+            if not path.is_file():
+                raise BundleError(f"{path} is missing: build or profile the bundle again")
+            size_bytes, sha256 = path.stat().st_size, _sha256(path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        if size_bytes != expected["bytes"]:
             raise BundleError(
-                f"{path} has {path.stat().st_size} bytes instead of {expected['bytes']}: "
+                f"{path} has {size_bytes} bytes instead of {expected['bytes']}: "
                 "it is truncated or was changed; build or profile the bundle again"
             )
-        if _sha256(path) != expected["sha256"]:
+        if sha256 != expected["sha256"]:
             raise BundleError(f"{path} was changed since it was written: build the bundle again")
 
 
@@ -313,7 +330,7 @@ def _read_profile(folder: Path) -> tuple[PlanTable, Mapping[str, Any]]:
         arrays["coefficients"] = arrays["coefficients"].reshape(shape)
         table = PlanTable(rows=tuple(_row(row) for row in rows), columns=columns, **arrays)
         return table, dict(content["measured"])
-    except (KeyError, TypeError, ValueError) as error:
+    except _MALFORMED as error:
         raise BundleError(f"{folder / _PROFILE} is malformed: {error!r}") from error
 
 
@@ -342,6 +359,8 @@ def _read_json(path: Path, advice: str) -> dict[str, Any]:
         raise BundleError(f"{path} does not exist: {advice}") from error
     except NotADirectoryError as error:
         raise BundleError(f"{path.parent} is a file, not a bundle's folder") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is truncated or no JSON ({error}): {advice}") from error
     if not isinstance(content, dict):

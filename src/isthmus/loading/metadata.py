@@ -53,7 +53,7 @@ def variant_from_metadata(metadata: Mapping[str, str], *, name: str, sha256: str
             pipeline=None if pipeline is None else InputPipeline.from_json(pipeline),
             labels=() if labels is None else _labels(labels),
         )
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ModelError(
             f"{name}: malformed isthmus.* metadata: {error}; correct it in the file"
         ) from error
@@ -99,12 +99,8 @@ def _parsed(metadata: Mapping[str, str], key: str) -> Any:
 
 
 def _accuracy(value: Mapping[str, Any]) -> Accuracy:
-    ratio, status = float(value["ratio"]), value["status"]
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"accuracy ratio {ratio} is not between 0 and 1")
-    if status not in ("published", "measured"):
-        raise ValueError(f"accuracy status {status!r}: published or measured")
-    return Accuracy(str(value["metric"]), ratio, status, str(value.get("source", "")))
+    metric, source = str(value["metric"]), str(value.get("source", ""))
+    return Accuracy(metric, float(value["ratio"]), value["status"], source)
 
 
 def _labels(value: Any) -> tuple[str, ...]:

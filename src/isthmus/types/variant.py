@@ -19,12 +19,21 @@ class Accuracy:
         ratio: 0 to 1.
         status: ``published`` (by somebody else) or ``measured`` (by us).
         source: Who says so, or on what data.
+
+    Raises:
+        ValueError: If the ratio is none, or the status another.
     """
 
     metric: str
     ratio: float
     status: Literal["published", "measured"]
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"accuracy ratio {self.ratio} is not between 0 and 1")
+        if self.status not in ("published", "measured"):
+            raise ValueError(f"accuracy status {self.status!r}: published or measured")
 
 
 @dataclass(frozen=True)
