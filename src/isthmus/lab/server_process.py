@@ -1,4 +1,7 @@
-"""An edge server in a process of its own, for the lab: started, waited for and stopped again."""
+"""An edge server in a process of its own, for the lab: started, waited for and stopped again.
+
+It ends with the process that started it, too, should that be killed. It serves nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import contextlib
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import IO, Self
 
 from isthmus.errors import LabError
 from isthmus.lab.real_bed import RealBed
+from isthmus.lab.tethered import tethered_command
 
 __all__ = ["ServerProcess"]
 
@@ -47,7 +50,7 @@ class ServerProcess:
         """
         self._bed = bed
         self._command = [
-            *(sys.executable, "-m", "isthmus", "serve", str(models)),
+            *tethered_command("isthmus", "serve", str(models)),
             *("--host", "127.0.0.1" if bed is None else bed.server_address),
             *("--port", "0", "--threads", str(threads)),
         ]
@@ -65,7 +68,7 @@ class ServerProcess:
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             self._command if self._bed is None else self._bed.command("server", self._command),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # the tether: nothing is written to it
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,  # Ctrl-C is ours to handle; we stop it ourselves
@@ -106,8 +109,10 @@ class ServerProcess:
             self._process.wait()
 
     def _release(self) -> None:
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
         self._errors.close()
         self._process = None
 
