@@ -347,10 +347,17 @@ def test_photographs_that_are_none_are_named(
             build({"small": small_model_path}, **options)
 
 
-def test_two_photographs_of_one_name_are_refused(build, small_model_path, tmp_path):
-    paths = [tmp_path / folder / "a.jpg" for folder in ("one", "two")]
-    with pytest.raises(BundleError, match="same file name"):
-        build({"small": small_model_path}, calibration=paths)
+def test_photographs_may_be_called_anything(
+    build, without_cuts, small_model_path, tmp_path, make_photograph
+):
+    names = ["one/a.jpg", "two/a.jpg", "Screenshot 12:30.png", "back\\slash.jpg", "Gänse.j:g", "b"]
+    for seed, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(make_photograph(seed=seed))
+    paths = [tmp_path / name for name in names]
+    bundle = open_bundle(build({"small": small_model_path}, calibration=paths).path)
+    assert bundle.photographs() == tuple(path.read_bytes() for path in paths)
+    assert bundle.calibration[:3] == tuple(f"calibration/{n}" for n in ("1.jpg", "2.jpg", "3.png"))
 
 
 def test_a_profile_can_be_given_to_what_was_built(built):

@@ -20,7 +20,7 @@ from isthmus.building.crops import Crops
 from isthmus.building.selection import Tolerance, select
 from isthmus.errors import BundleError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate, save_manifest
-from isthmus.loading.files import check_name
+from isthmus.loading.files import check_name, is_safe_name
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import Split, split_model
@@ -78,7 +78,8 @@ def build_bundle(
         models: ONNX files by the name under which the server has them.
         output: The folder to write.
         photographs: On images made of these (``crops``) the answers of lossy plans are compared
-            with those of the whole network; without any, no lossy plan is kept.
+            with those of the whole network, or on themselves if they are as many as the tolerance
+            asks for; without any, no lossy plan is kept.
         calibration: Photographs that go into the bundle, to be measured with on the device.
         cuts_per_variant: At most so many cuts inside each network.
         tolerance: How much lossy plans may change, and counts that are known already.
@@ -104,7 +105,7 @@ def build_bundle(
     tolerance = tolerance or Tolerance()
     if not photographs:
         tolerance = replace(tolerance, images=0)
-    crops = Crops(photographs or calibration)
+    crops = Crops(photographs or calibration, enough=tolerance.images or None)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         folder = Path(scratch) / "bundle"
@@ -261,15 +262,16 @@ def _check_tasks(variants: Mapping[str, Variant]) -> None:
 
 def _copy_calibration(folder: Path, calibration: Sequence[Path]) -> tuple[str, ...]:
     (folder / "calibration").mkdir()
-    names = [f"calibration/{photograph.name}" for photograph in calibration]
-    if len(set(names)) < len(names):
-        raise BundleError("two calibration photographs have the same file name")
-    for name, photograph in zip(names, calibration, strict=True):
+    names = []
+    for number, photograph in enumerate(calibration, 1):  # two may be called alike, or "12:30.jpg"
+        numbered = f"{number}{photograph.suffix}"
+        name = f"calibration/{numbered if is_safe_name(numbered) else number}"
         shutil.copyfile(photograph, folder / name)
         try:
             image.decode((folder / name).read_bytes(), shorter_side_px=1)
         except ImageError as error:
             raise ImageError(f"{photograph}: {error}") from error
+        names.append(name)
     return tuple(names)
 
 
