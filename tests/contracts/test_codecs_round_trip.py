@@ -205,6 +205,19 @@ def test_a_span_beyond_float32_is_refused(name, shape):
         CODECS[name].encode(np.array([-3e38, 3e38], np.float32).reshape(shape))
 
 
+@pytest.mark.parametrize("name", ["u8c", "u8c+zstd"])
+@pytest.mark.parametrize("ends", [(0, 3.4e38), (-3.4e38, 0), (2e38, 3.4e38), (-1.7e38, 1.7e38)])
+def test_levels_that_would_reach_beyond_float32_are_refused_before_they_cross(name, ends):
+    with pytest.raises(CodecError, match="beyond one byte"):
+        CODECS[name].encode(np.array(ends, np.float32).reshape(1, 1, 2))
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_double_precision_beyond_single_is_refused_without_a_warning(name):
+    with pytest.raises(CodecError, match=r"beyond 3\.40282e\+38"):
+        CODECS[name].encode(np.array([0.0, 1e39]).reshape(1, 1, 2))
+
+
 @pytest.mark.parametrize("name", LOSSY)
 def test_lossy_codecs_take_floats_only(name):
     with pytest.raises(CodecError, match="floating point"):
@@ -222,6 +235,15 @@ def test_half_precision_is_decoded_to_half_precision():
     payload = CODECS["u8"].encode(array)
     assert payload.parameters["original_datatype"] == "FP16"
     assert decode(payload, limit_bytes=array.nbytes).dtype == np.float16
+
+
+def test_a_map_beyond_half_precision_is_refused_and_not_made_infinite():
+    array = np.array([-65504.0, 65504.0], np.float16)
+    payload = CODECS["u8"].encode(array)
+    assert decode(payload, limit_bytes=4).tolist() == array.tolist()
+    wider = replace(payload, parameters={**payload.parameters, "scale": 520.0})
+    with pytest.raises(CodecError, match="beyond 65504"):
+        decode(wider, limit_bytes=4)
 
 
 @few
@@ -327,6 +349,21 @@ def test_maps_of_channels_are_short_enough_for_a_header():
 def test_an_absurd_scale_or_zero_point_is_refused(key, value):
     with pytest.raises(CodecError):
         decode(tampered("u8", parameters={key: value}), limit_bytes=LIMIT)
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, -0.0, -1, -1e-30])
+def test_a_step_is_positive(scale):
+    with pytest.raises(CodecError, match="scale must be positive"):
+        decode(tampered("u8", parameters={"scale": scale}), limit_bytes=LIMIT)
+    three = {"axis": 0, "scale": [1.0, scale], "zero_point": [0, 0]}
+    with pytest.raises(CodecError, match="scale must be positive"):
+        decode(tampered("u8", parameters=three), limit_bytes=LIMIT)
+
+
+def test_no_level_overflows_on_its_way():
+    centred = {"scale": 3.4e38 / 128, "zero_point": 127.5}  # both ends are float32, 255 steps not
+    with pytest.raises(CodecError, match="leave the range of float32"):
+        decode(tampered("u8", parameters=centred), limit_bytes=LIMIT)
 
 
 @pytest.mark.parametrize("axis", [-1, 2, 1.0, True, "1"])

@@ -230,6 +230,21 @@ def test_malformed_json_is_refused(client, body):
         assert client.post(f"/v2/{path}", content=body).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("models/photo/infer", '{"inputs": [{"name": "a", "datatype": "FP32", "shape": "HALF"}]}'),
+        ("isthmus/models/photo/cuts", '{"tensors": ["HALF"], "graph_sha256": "DIGEST"}'),
+        ("isthmus/models/photo/cuts", '{"tensors": ["mid"], "graph_sha256": "HALF"}'),
+    ],
+)
+def test_half_a_surrogate_pair_is_the_clients_error(client, repository, path, body):
+    body = body.replace("HALF", "\\ud800").replace("DIGEST", repository.photo_sha256)
+    reply = client.post(f"/v2/{path}", content=body.encode())
+    assert reply.status_code in (400, 409)
+    assert "ud800" in reply.json()["error"] or "\ud800" in reply.json()["error"]
+
+
 def test_damaged_tensors_are_refused(client):
     headers, body = a_request()
     assert infer(client, message=(headers, body[:-1])).status_code == 400

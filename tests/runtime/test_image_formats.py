@@ -197,11 +197,18 @@ def test_a_progressive_jpeg_with_very_many_scans_is_refused():
     last = data.rindex(b"\xff\xda\x00")
     scan = data[last:-2]
     few, many = (data[:-2] + scan * count + data[-2:] for count in (20, 2000))
-    assert image.decode(few, shorter_side_px=8).size == (64, 48)[:2] or True
-    with pytest.raises(ImageError, match="too many scans"):
+    assert image.decode(few, shorter_side_px=48).size == (64, 48)
+    with pytest.raises(ImageError, match=r"too many scans: 20\d\d, at most 100"):
         image.decode(many, shorter_side_px=8)
-    baseline = file_of(noise, "JPEG") + b"\xff\xda\x00" * 2000  # a film behind a photograph
-    assert image.decode(baseline, shorter_side_px=8).mode == "RGB"
+    film = file_of(noise, "JPEG") + b"\xff\xda\x00" * 2000  # behind a photograph
+    assert image.decode(film, shorter_side_px=8).mode == "RGB"
+
+
+def test_a_baseline_jpeg_with_very_many_scans_is_refused():
+    data = file_of(plain("L", 9, (8, 8)), "JPEG")
+    scan = data[data.index(b"\xff\xda\x00") : -2]
+    with pytest.raises(ImageError, match="too many scans: 101, at most 100"):
+        image.decode(data[:-2] + scan * 100 + data[-2:], shorter_side_px=8)
 
 
 WEBPS = {

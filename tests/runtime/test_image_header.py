@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import isthmus_zoo
-from isthmus.runtime.image_header import plain_header
+from isthmus.runtime.image_header import plain_header, scan_count
 from isthmus.types.conditions import ImageFacts
 
 
@@ -99,3 +100,44 @@ def test_no_bytes_raise_and_what_is_said_is_a_size(noise: bytes, rng: random.Ran
     for data in (b"\xff\xd8\xff" + noise, whole[:at] + noise + whole[at:], noise):
         found = plain_header(data)
         assert found is None or (found.width > 0 and found.height > 0)
+
+
+@pytest.mark.parametrize("bits", [0, 7, 9, 12, 16])
+@pytest.mark.parametrize("components", [1, 3])
+def test_a_jpeg_of_other_than_eight_bits_is_left_to_pillow(bits, components):
+    data = bytearray(encoded((40, 30), "JPEG", "L" if components == 1 else "RGB"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 4] = bits
+    assert plain_header(bytes(data)) is None
+
+
+def test_a_jpeg_of_an_odd_number_of_components_is_left_to_pillow():
+    data = bytearray(encoded((40, 30), "JPEG"))
+    for components in (0, 2, 5, 255):
+        data[data.index(b"\xff\xc0") + 9] = components
+        assert plain_header(bytes(data)) is None
+
+
+def a_jpeg_of_scans(count: int, *, between: bytes = b"") -> bytes:
+    data = encoded((40, 30), "JPEG")
+    scan = data[data.index(b"\xff\xda") : -2]
+    return data[:-2] + (between + scan) * (count - 1) + data[-2:]
+
+
+@pytest.mark.parametrize("count", [1, 5, 21, 500])
+def test_scans_are_counted(count):
+    assert scan_count(a_jpeg_of_scans(count)) == count
+
+
+def test_scans_hidden_behind_a_false_end_are_counted():
+    comment = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
+    application = b"\xff\xff\xef\x00\x04\xff\xd9"
+    assert scan_count(a_jpeg_of_scans(300, between=comment)) == 300
+    assert scan_count(a_jpeg_of_scans(300, between=application)) == 300
+
+
+def test_scans_of_other_pictures_do_not_count():
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 302) + b"\xff\xda\x00" * 100
+    data = encoded((40, 30), "JPEG")
+    assert scan_count(data[:2] + thumbnail + data[2:]) == 1
+    assert scan_count(data + b"\xff\xda\x00" * 2000) == 1  # a film behind a photograph

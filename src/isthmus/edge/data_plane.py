@@ -175,6 +175,10 @@ def _cut_request(cut: Mapping[str, Any]) -> tuple[Sequence[str], str]:
     tensors, digest = cut.get("tensors"), cut.get("graph_sha256")
     if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
         raise ProtocolError("tensors must be a list of names")
+    try:
+        "".join(tensors).encode()
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"tensors must be a list of names: {error}") from error
     if not isinstance(digest, str):
         raise ProtocolError("graph_sha256 must be the hex digest of the ONNX file")
     return tensors, digest

@@ -230,7 +230,8 @@ def _naming_errors(endpoint: _Endpoint) -> _Endpoint:
 
 
 def _error(status: int, text: str) -> Response:
-    return JSONResponse({"error": text}, status_code=status)
+    # In ASCII: what a stranger sent may be quoted, and half a surrogate pair has no UTF-8.
+    return Response(json.dumps({"error": text}), status, media_type="application/json")
 
 
 async def _refusal(request: Request, error: Exception) -> Response:

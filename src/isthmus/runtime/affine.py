@@ -85,6 +85,10 @@ def quantise_channels(
     scale = np.array(scales)
     zero_points = np.where(is_constant, -low, np.ceil(-low / scale)) + 0.0  # no -0
     offsets = -zero_points * scale
+    ends = np.maximum.reduce(np.abs([offsets, LEVELS * scale, offsets + LEVELS * scale]))
+    farthest = int(np.argmax(ends))
+    if ends[farthest] > LARGEST:  # the levels reach a little farther than the values
+        raise CodecError(f"values from {low[farthest]} to {high[farthest]} are beyond one byte")
     along = [1] * array.ndim
     along[1] = -1
     steps = array - offsets.astype(np.float32).reshape(along) if offsets.any() else array

@@ -60,13 +60,7 @@ class _Half:
 
     def encode(self, array: np.ndarray) -> Payload:
         datatype = _float_datatype(self, array)
-        try:
-            with np.errstate(over="raise"):  # the processor's own flag: no pass of its own
-                half = array.astype(np.float16)
-        except FloatingPointError:
-            raise CodecError(
-                f"{self.name}: a value rounds beyond 65504, the largest of half precision"
-            ) from None
+        half = _converted(array, np.dtype(np.float16), self.name)
         return _payload(self, "FP16", half, {"original_datatype": datatype})
 
 
@@ -81,7 +75,7 @@ class _AffineU8:
 
     def encode(self, array: np.ndarray) -> Payload:
         datatype = _float_datatype(self, array)
-        values = array if array.dtype == np.float32 else array.astype(np.float32)
+        values = _converted(array, np.dtype(np.float32), self.name)
         parameters: dict[str, Any] = {"original_datatype": datatype}
         if self.is_per_channel:
             if values.ndim < 3:
@@ -181,9 +175,24 @@ def decode(payload: Payload, *, limit_bytes: int) -> np.ndarray:
     data = decompress(payload.data, size_bytes) if name.endswith("zstd") else payload.data
     sent = np.frombuffer(_exactly(data, size_bytes), dtype_of(crosses_as)).reshape(payload.shape)
     if carries == "u8":
-        values = dequantise(sent, **_affine_map(parameters, payload.shape))
-        return values if original == "FP32" else values.astype(dtype)
-    return sent if crosses_as == original else sent.astype(dtype)
+        sent = dequantise(sent, **_affine_map(parameters, payload.shape))
+    return _converted(sent, dtype, name)
+
+
+def _converted(array: np.ndarray, dtype: np.dtype, codec: str) -> np.ndarray:
+    """Return floats in another precision, the array itself where it has it.
+
+    Raises:
+        CodecError: If a finite value rounds beyond the largest one.
+    """
+    try:
+        with np.errstate(over="raise"):  # the processor's own flag: no pass of its own
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        largest = np.finfo(dtype).max
+        raise CodecError(
+            f"{codec}: a value rounds beyond {largest:g}, the largest of {dtype}"
+        ) from None
 
 
 def _known_datatype(array: np.ndarray) -> str:
@@ -233,7 +242,9 @@ def _affine_map(parameters: Mapping[str, Any], shape: tuple[int, ...]) -> dict[s
     for step, zero in values:
         if not (_is_number(step) and _is_number(zero)):
             raise CodecError(f"scale and zero_point must be numbers, got {step!r} and {zero!r}")
-        ends = (abs(step), abs(zero * step), abs((LEVELS - zero) * step))
+        if step <= 0:
+            raise CodecError(f"scale must be positive, got {step}")
+        ends = (LEVELS * step, abs(zero * step), abs((LEVELS - zero) * step))
         if not max(ends) <= LARGEST:
             raise CodecError(f"scale {step} and zero_point {zero} leave the range of float32")
     return {"scale": scale, "zero_point": zero_point, "axis": axis}

@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from isthmus.errors import ImageError
 from isthmus.runtime.affine import dequantise
-from isthmus.runtime.image_header import plain_header
+from isthmus.runtime.image_header import plain_header, scan_count
 from isthmus.types.conditions import DECODE_MARGIN, ImageFacts
 from isthmus.types.variant import InputPipeline
 
@@ -47,13 +47,14 @@ own limit against decompression bombs, 179 million, stands whatever the caller s
 """
 
 MAX_SCANS = 100
-"""Progressive JPEGs with more scans are refused: each costs a pass over the whole image, and a
-file of a few kilobytes may hold thousands. Encoders make about ten."""
+"""JPEGs with more scans are refused: each costs a pass over the whole image, and a file of a few
+kilobytes may hold thousands, baseline or progressive. Encoders make about ten."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is read. Formats that start other programs (EPS) or embed others (ICNS) are left out."""
 
 _FORMAT_NAMES = {"mpo": "jpeg"}  # as many phones write: a JPEG with another one behind it
+_STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -68,7 +69,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
-_SCAN = b"\xff\xda\x00"  # the marker, and the high byte of a length that is never above 255
 
 
 def read_facts(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
@@ -117,7 +117,8 @@ def decode(
         file's is.
 
     Raises:
-        ImageError: If the bytes are empty, truncated, no image, or too many pixels or scans.
+        ImageError: If the bytes are empty, truncated, no image, or too many pixels or scans, or
+            if their headers contradict one another.
     """
     with _pillow(), _opened(data, max_pixels) as image:
         enough_px = DECODE_MARGIN * shorter_side_px
@@ -192,26 +193,49 @@ def decode_cropped(data: bytes | memoryview, pipeline: InputPipeline) -> NDArray
         uint8 ``[crop height, crop width, 3]``, RGB.
 
     Raises:
-        ImageError: If it is no image, or not exactly of the pipeline's crop size.
+        ImageError: If it is no image, or not exactly of the pipeline's crop size when upright.
     """
     height, width = pipeline.crop_px
     facts = read_facts(data)
-    if (facts.height, facts.width) != (height, width):
+    found = (facts.width, facts.height)
+    if found == (width, height):
+        upright = decode(data, shorter_side_px=min(height, width))
+        found = upright.size
+    if found != (width, height):
         raise ImageError(
-            f"a cropped image must be {width} x {height} pixels, got {facts.width} x {facts.height}"
+            f"a cropped image must be {width} x {height} pixels, got {found[0]} x {found[1]}"
         )
-    return np.asarray(decode(data, shorter_side_px=min(height, width)))
+    return np.asarray(upright)
 
 
 def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
     if not len(data):
         raise ImageError("the image is empty (0 bytes)")
+    plain = plain_header(data)
+    if plain is not None:
+        _check_size(plain.width, plain.height, max_pixels)
     file = bytes(data)
-    image = Image.open(io.BytesIO(file), formats=FORMATS)
-    _check_size(*image.size, max_pixels)
-    if "progressive" in image.info and (scans := file.count(_SCAN)) > MAX_SCANS:
+    try:
+        image = Image.open(io.BytesIO(file), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(_why_unknown(file)) from error
+    width, height = image.size
+    _check_size(width, height, max_pixels)
+    if plain is not None and (plain.width, plain.height) != image.size:
+        raise ImageError(
+            f"the image says two sizes: {plain.width} x {plain.height} and {width} x {height}"
+        )
+    if image.format in ("JPEG", "MPO") and (scans := scan_count(file)) > MAX_SCANS:
         raise ImageError(f"the JPEG has too many scans: {scans}, at most {MAX_SCANS} are read")
     return image
+
+
+def _why_unknown(file: bytes) -> str:
+    for start, name in _STARTS.items():
+        if file.startswith(start):
+            return f"the {name}'s header is damaged, or of a kind that is not read (as 12 bits are)"
+    known = ", ".join(name.lower() for name in FORMATS)
+    return f"the bytes are no image that is read here ({known})"
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -237,7 +261,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ImageError("the image has floating point samples, which have no defined white")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", layer.size, "white")
         white.paste(layer, mask=layer)
         return white
@@ -254,13 +278,11 @@ def _pillow() -> Iterator[None]:
             raise
         except Image.DecompressionBombError as error:
             raise ImageError(f"the image has too many pixels: {error}") from error
-        except UnidentifiedImageError as error:
-            known = ", ".join(name.lower() for name in FORMATS)
-            raise ImageError(f"the bytes are no image that is read here ({known})") from error
         except MemoryError as error:
             raise ImageError("the image does not fit into memory") from error
         except Exception as error:  # each of Pillow's formats stumbles in its own way
-            raise ImageError(f"the image cannot be decoded: {error}") from error
+            why = str(error) or type(error).__name__
+            raise ImageError(f"the image cannot be decoded: {why}") from error
 
 
 class _Silence:

@@ -1,4 +1,4 @@
-"""The first bytes of JPEG, PNG and WebP files: format, size, whether progressive; in microseconds.
+"""The headers of JPEG, PNG and WebP files: format, size, whether progressive; in microseconds.
 
 It decodes nothing and judges nothing: where a header is not plain, it says nothing, and Pillow has
 the word. Reading a header is on every request's way, before anything is decided, and Pillow's takes
@@ -7,21 +7,28 @@ several times as long as the decision itself (``docs/decisions/0009-headers-are-
 
 from __future__ import annotations
 
+import re
 import struct
 
 from isthmus.types.conditions import ImageFacts
 
-__all__ = ["plain_header"]
+__all__ = ["plain_header", "scan_count"]
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _JPEG = b"\xff\xd8\xff"
 _SEGMENTS_LIMIT = 64
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that start a frame
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
-_WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDA))
+_WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDB))
+_SCAN, _END = 0xDA, 0xD9  # the markers
+_SCAN_START = b"\xff\xda\x00"  # the marker, and the high byte of a length never above 255
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # neither stuffing, filling nor a restart
 _SEGMENT = struct.Struct(">BBH")
-_FRAME_SIZE = struct.Struct(">HH")
+_FRAME = struct.Struct(">BHHB")
+_BITS = 8
+_COMPONENTS = (1, 3, 4)
 _PNG_SIZE = struct.Struct(">II")
+_FEW_SCANS = 20  # so many cost nothing worth counting exactly
 _START_BYTES = 30  # enough for every header but JPEG's
 _VP8_START = b"\x9d\x01\x2a"
 _VP8_SIZE = struct.Struct("<HH")
@@ -34,9 +41,9 @@ _FRAME_BYTES = 16  # before the chunks of one frame of an animation
 def plain_header(data: bytes | memoryview) -> ImageFacts | None:
     """Return what a plain JPEG, PNG or WebP header tells, or ``None`` if it is not plain.
 
-    Plain is a JPEG whose segments follow one another up to its first frame, a PNG that begins
-    with its header chunk, and a WebP that begins with its picture or its canvas; all with a width
-    and a height.
+    Plain is a JPEG whose segments follow one another up to its first frame, of eight bits a
+    sample, a PNG that begins with its header chunk, and a WebP that begins with its picture or its
+    canvas; all with a width and a height.
 
     Args:
         data: The whole file.
@@ -60,8 +67,34 @@ def plain_header(data: bytes | memoryview) -> ImageFacts | None:
     return None
 
 
+def scan_count(data: bytes) -> int:
+    """Return how many scans the picture of a JPEG has, or an upper bound if that is small.
+
+    Other pictures, in a thumbnail or behind the first one's end, do not count. Where no marker of
+    a scan could be hidden, nothing is walked through.
+
+    Args:
+        data: The whole file.
+
+    References:
+        ITU-T T.81, annex B. Whatever is no marker is skipped, as libjpeg does.
+    """
+    bound = data.count(_SCAN_START)
+    if bound <= _FEW_SCANS:
+        return bound
+    position, scans = 2, 0
+    while (found := _MARKER.search(data, position)) is not None:
+        marker, position = data[found.end() - 1], found.end()
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        if marker == _SCAN or marker in _WITH_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
 def _jpeg(data: bytes | memoryview) -> ImageFacts | None:
-    position, last = 2, len(data) - 9
+    position, last = 2, len(data) - _SEGMENT.size - _FRAME.size
     for _ in range(_SEGMENTS_LIMIT):
         if position > last:
             return None
@@ -69,8 +102,8 @@ def _jpeg(data: bytes | memoryview) -> ImageFacts | None:
         if prefix != 0xFF or marker not in _WITH_LENGTH or length < 2:
             return None
         if marker in _FRAMES:
-            height, width = _FRAME_SIZE.unpack_from(data, position + 5)
-            if not (width and height):
+            bits, height, width, components = _FRAME.unpack_from(data, position + _SEGMENT.size)
+            if not (width and height and bits == _BITS and components in _COMPONENTS):
                 return None
             return ImageFacts("jpeg", width, height, len(data), marker in _PROGRESSIVE)
         position += 2 + length
