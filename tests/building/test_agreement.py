@@ -101,6 +101,28 @@ def test_what_cannot_be_encoded_has_not_agreed(parts, crops):
         assert counter.count([half], crops, images=10)[half] == Proportion(0, 10)
 
 
+def test_answers_are_told_one_by_one(parts, crops):
+    made = parts(outlier=60.0)
+    half = Loss("fp16", made.split.cut.id, ("x",))
+    with made.counter() as counter:
+        found = [counter.answers([made.u8, half], crops, k) for k in range(30)]
+        count = counter.count([made.u8], crops, images=30)[made.u8]
+    assert sum(answers.agree(made.u8) for answers in found) == count.counted
+    for answers in found:
+        behind = answers.behind[made.u8]
+        assert behind is not None
+        assert answers.agree(made.u8) == (behind["logits"] == answers.whole["logits"])
+
+
+def test_an_answer_that_nothing_could_be_encoded_for_is_none(parts, crops):
+    made = parts(outlier=1e5)
+    half = Loss("fp16", made.split.cut.id, ("x",))
+    with made.counter() as counter:
+        answers = counter.answers([half], crops, 0)
+    assert answers.behind[half] is None
+    assert not answers.agree(half)
+
+
 def test_a_second_answer_that_changes_counts(parts, crops):
     made = parts(two_answers=True, outlier=0.0)
     made.split = split_model(made.model, made.graph, ["y"])

@@ -370,6 +370,20 @@ def test_a_profile_can_be_given_to_what_was_built(built):
     assert open_bundle(built.path).table.rows == (row,)
 
 
+def test_as_many_photographs_as_are_asked_for_are_not_cropped(
+    build, small_model_path, photograph_files, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        "isthmus.building.build.select",
+        lambda rows, counter, crops, *rest: seen.append(crops) or ((), ()),
+    )
+    for images in (4, 5, 0):
+        build({"small": small_model_path}, tolerance=Tolerance(images=images))
+    assert [crops.are_photographs for crops in seen] == [True, False, False]
+    assert seen[0].photographs == len(photograph_files) == 4
+
+
 def test_a_zoo_network_keeps_its_answers(build):
     isthmus_zoo = pytest.importorskip("isthmus_zoo")
     report = build(

@@ -5,6 +5,7 @@ import pytest
 
 from isthmus.building.crops import Crops
 from isthmus.errors import ImageError
+from isthmus.runtime import image
 
 
 @pytest.fixture
@@ -70,6 +71,31 @@ def test_half_of_the_images_are_mirrored(tmp_path):
     crops = Crops([path])
     rising = [pixels(crops, k)[:, -1].mean() > pixels(crops, k)[:, 0].mean() for k in range(60)]
     assert 18 <= sum(rising) <= 42
+
+
+def test_enough_photographs_are_taken_as_they_are(photograph_files):
+    crops = Crops(photograph_files, enough=4)
+    assert crops.are_photographs
+    seen = set()
+    for k in range(4):
+        path = crops.path(k)
+        expected = image.decode(path.read_bytes(), shorter_side_px=768)
+        assert np.array_equal(pixels(crops, k), np.asarray(expected))
+        seen.add(path)
+    assert seen == set(photograph_files)
+
+
+def test_too_few_different_photographs_are_cropped(crops, photograph_files):
+    few = Crops([*photograph_files, photograph_files[0]], enough=5)
+    assert not few.are_photographs
+    assert few.digest == crops.digest
+    assert np.array_equal(pixels(few, 2), pixels(crops, 2))
+
+
+def test_photographs_as_they_are_have_a_digest_of_their_own(crops, photograph_files):
+    as_they_are = Crops(photograph_files, enough=4)
+    assert as_they_are.digest != crops.digest
+    assert as_they_are.digest == Crops(photograph_files[::-1], enough=2, seed=1).digest
 
 
 def test_no_photographs_and_broken_ones_are_named(tmp_path):

@@ -8,6 +8,7 @@ An image counts against a plan wherever the first answer differs, also where bot
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from isthmus.types.progress import SILENT, Progress
 from isthmus.types.proportion import Proportion
 from isthmus.types.variant import InputPipeline, Variant
 
-__all__ = ["AgreementCounter", "Loss"]
+__all__ = ["AgreementCounter", "Answers", "Loss"]
 
 _BLOCK = 50  # images after which plans that have failed are given up
 
@@ -51,6 +52,24 @@ class Loss:
         """Return what a lossy plan loses."""
         tensors = row.tensors if row.family == "split" else ()
         return Loss(row.codec.removesuffix("+zstd"), row.cut_id, tensors)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """First answers of a network for one image, by the name of the output.
+
+    Attributes:
+        whole: Of the whole network.
+        behind: By what was lost before; ``None`` where nothing could be encoded.
+    """
+
+    whole: Mapping[str, int]
+    behind: Mapping[Loss, Mapping[str, int] | None]
+
+    def agree(self, loss: Loss) -> bool:
+        """Return whether every output that a loss leaves has the whole network's first answer."""
+        answers = self.behind[loss]
+        return answers is not None and answers.items() <= self.whole.items()
 
 
 class AgreementCounter:
@@ -91,6 +110,7 @@ class AgreementCounter:
         tensors = {name for split in splits for name in split.cut.tensors}
         self._whole = Session(exposed_model(model, graph, tensors).SerializeToString())
         self._tails: dict[str, Session] = {}
+        self._loading = threading.Lock()
         self._workers = workers or os.cpu_count() or 1
 
     def __enter__(self) -> AgreementCounter:
@@ -133,20 +153,16 @@ class AgreementCounter:
         agreed = dict.fromkeys(losses, 0)
         tried = dict.fromkeys(agreed, 0)
         going = tuple(agreed)
-        for loss in going:
-            if loss.cut_id not in self._tails and loss.cut_id:
-                tail = self._splits[loss.cut_id].tail
-                self._tails[loss.cut_id] = Session(tail.SerializeToString())
         blocks = range(0, images, _BLOCK)
         progress.begin(f"{self.name}: agreement", len(blocks))
         with ThreadPoolExecutor(self._workers) as pool:
             try:
                 for first in blocks:
                     numbers = range(first, min(first + _BLOCK, images)) if going else ()
-                    run = [pool.submit(self._compare, going, crops, k) for k in numbers]
-                    for same in (future.result() for future in run):
+                    run = [pool.submit(self.answers, going, crops, k) for k in numbers]
+                    for answers in (future.result() for future in run):
                         for loss in going:
-                            agreed[loss] += same[loss]
+                            agreed[loss] += answers.agree(loss)
                             tried[loss] += 1
                     if may_differ is not None:
                         going = tuple(k for k in going if tried[k] - agreed[k] <= may_differ)
@@ -156,23 +172,25 @@ class AgreementCounter:
                 raise
         return {loss: Proportion(agreed[loss], tried[loss]) for loss in agreed}
 
-    def _compare(self, losses: Sequence[Loss], crops: Crops, k: int) -> dict[Loss, bool]:
+    def answers(self, losses: Iterable[Loss], crops: Crops, k: int) -> Answers:
+        """Return the first answers for image ``k``, without and with each loss.
+
+        Raises:
+            ImageError: If its photograph cannot be decoded.
+        """
         pixels = image.fit(crops.image(k), self._pipeline)
         found = self._run(pixels)
-        expected = {name: int(np.argmax(found[name])) for name in self._outputs}
-        same = {}
+        behind: dict[Loss, Mapping[str, int] | None] = {}
         for loss in losses:
             try:
                 outputs = self._through(loss, pixels, found)
             except CodecError:
-                same[loss] = False
+                behind[loss] = None
                 continue
-            same[loss] = all(
-                int(np.argmax(outputs[name])) == first
-                for name, first in expected.items()
-                if name in outputs
-            )
-        return same
+            behind[loss] = {
+                name: int(np.argmax(outputs[name])) for name in self._outputs if name in outputs
+            }
+        return Answers({name: int(np.argmax(found[name])) for name in self._outputs}, behind)
 
     def _through(
         self, loss: Loss, pixels: np.ndarray, found: Mapping[str, np.ndarray]
@@ -186,7 +204,14 @@ class AgreementCounter:
             name: codecs.decode(codec.encode(found[name]), limit_bytes=found[name].nbytes)
             for name in loss.tensors
         }
-        return self._tails[loss.cut_id].run(arrived)
+        return self._tail(loss.cut_id).run(arrived)
+
+    def _tail(self, cut_id: str) -> Session:
+        with self._loading:
+            if cut_id not in self._tails:
+                tail = self._splits[cut_id].tail
+                self._tails[cut_id] = Session(tail.SerializeToString())
+            return self._tails[cut_id]
 
     def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         tensor = image.normalise(image.planar(pixels, self._pipeline), self._pipeline)

@@ -1,6 +1,7 @@
-"""Crops: any number of images from a few photographs, the same ones each time.
+"""Crops: as many images as are wanted from the photographs there are, the same ones each time.
 
-It compares no answers (``agreement`` does) and stores no image. Image ``k`` is made of photograph
+It compares no answers (``agreement`` does) and stores no image. If there are enough photographs,
+each is an image as it is. Otherwise image ``k`` is made of photograph
 ``k mod n`` by: a window of 25 to 100 % of its area and an aspect of 3:4 to 4:3 of the
 photograph's own, at a random place; mirrored in half of the cases; brightness, contrast and colour
 each times 0.8 to 1.2; at most 384 pixels on its shorter side. Images of one photograph resemble one
@@ -24,6 +25,7 @@ from isthmus.runtime import image
 __all__ = ["Crops"]
 
 _RECIPE = "1"  # a new one for every change of what image k is
+_AS_THEY_ARE = "as they are"  # the recipe where there are enough photographs
 _DECODED_PX = 768
 _LONGEST_SHORTER_SIDE_PX = 384
 _AREA_RATIO = (0.25, 1.0)
@@ -34,11 +36,15 @@ _STRENGTH = (0.8, 1.2)
 class Crops:
     """Images made of photographs, by number; several threads may ask at once."""
 
-    def __init__(self, photographs: Sequence[Path], *, seed: int = 0) -> None:
+    def __init__(
+        self, photographs: Sequence[Path], *, enough: int | None = None, seed: int = 0
+    ) -> None:
         """Remember where the photographs are, and read them once for their digest.
 
         Args:
             photographs: Image files; their order and names do not matter, their bytes do.
+            enough: So many different photographs, or more, are taken as they are, in the order of
+                their digests; ``None`` always makes crops.
             seed: Of all that is random.
 
         Raises:
@@ -48,7 +54,11 @@ class Crops:
             raise ImageError("no photographs to make crops of")
         by_digest = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in photographs}
         self._paths = [by_digest[digest] for digest in sorted(by_digest)]
-        told = "\n".join([_RECIPE, str(seed), *sorted(by_digest)])
+        self.are_photographs = enough is not None and len(by_digest) >= enough
+        """Whether the images are the photographs as they are."""
+
+        recipe = [_AS_THEY_ARE] if self.are_photographs else [_RECIPE, str(seed)]
+        told = "\n".join([*recipe, *sorted(by_digest)])
         self.digest = hashlib.sha256(told.encode()).hexdigest()
         """SHA-256 of recipe, seed and photographs: images of the same digest are the same."""
         self._decoded = lru_cache(maxsize=32)(_decoded)
@@ -61,14 +71,20 @@ class Crops:
         """How many different photographs the images are made of."""
         return len(self._paths)
 
+    def path(self, k: int) -> Path:
+        """Return of which photograph image ``k`` is made."""
+        return self._paths[k % len(self._paths)]
+
     def image(self, k: int) -> Image.Image:
         """Return image ``k``, mode ``RGB``.
 
         Raises:
             ImageError: If its photograph cannot be decoded.
         """
+        photograph = self._decoded(self.path(k))
+        if self.are_photographs:
+            return photograph
         rng = np.random.default_rng((self.seed, k))
-        photograph = self._decoded(self._paths[k % len(self._paths)])
         window = _window(photograph.size, rng)
         width, height = window[2] - window[0], window[3] - window[1]
         scale = min(1.0, _LONGEST_SHORTER_SIDE_PX / min(width, height))
