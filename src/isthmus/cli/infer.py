@@ -9,22 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from isthmus.cli.output import console, write_json
-from isthmus.cli.rules import (
-    Deadline,
-    Fastest,
-    HedgeAbove,
-    MaxSentBytes,
-    Mode,
-    NoPixelsLeave,
-    Objective,
-    PowerDrawn,
-    Variants,
-    check_variants,
-    rules_from_options,
-)
+from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.rules import bundle_for, takes_rules
 from isthmus.cli.units import checked_server, milliseconds
 from isthmus.errors import ImageError
+from isthmus.types.plan import Rules
 
 if TYPE_CHECKING:
     from isthmus.device.client import Device
@@ -33,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@takes_rules
 def command(
+    *,
     bundle: Annotated[Path, typer.Argument(help="A profiled bundle.")],
     images: Annotated[list[Path], typer.Argument(help="Photographs (JPEG, PNG, WebP).")],
     server: Annotated[
@@ -43,20 +34,9 @@ def command(
             help="The edge server, e.g. http://edge:8000; without it all runs here.",
         ),
     ] = None,
-    deadline: Deadline = None,
-    variant: Variants = None,
-    no_pixels_leave: NoPixelsLeave = False,
-    objective: Objective = None,
-    fastest: Fastest = False,
-    mode: Mode = "auto",
-    max_sent_bytes: MaxSentBytes = None,
-    power: PowerDrawn = None,
-    hedge: HedgeAbove = None,
+    rules: Rules,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write the outcomes as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Classify photographs, each by the plan that suits it now.
 
@@ -64,21 +44,8 @@ def command(
     --deadline 80ms
     """
     from isthmus.device.client import Device
-    from isthmus.loading.bundle import open_bundle
 
-    rules = rules_from_options(
-        deadline=deadline,
-        variant=variant,
-        no_pixels_leave=no_pixels_leave,
-        fastest=fastest,
-        mode=mode,
-        max_sent_bytes=max_sent_bytes,
-        objective=objective,
-        power=power,
-        hedge=hedge,
-    )
-    opened = open_bundle(bundle)
-    check_variants(rules, opened.variants, bundle)
+    opened = bundle_for(rules, bundle)
     out = console(stderr=json_target == "-")
     records = []
     with Device(opened, server=server, rules=rules, threads=threads) as device:

@@ -6,11 +6,18 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
-__all__ = ["console", "write_json"]
+__all__ = ["JsonTarget", "console", "write_json"]
+
+JsonTarget = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write it all as JSON; - prints only that."),
+]
+"""The option of every command that prints figures."""
 
 _PIPED_WIDTH = 160
 

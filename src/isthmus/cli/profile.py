@@ -15,7 +15,13 @@ import typer
 
 from isthmus.cli.output import console, write_json
 from isthmus.cli.progress import progress_bars
-from isthmus.cli.units import checked_server, milliseconds, ratio_from_text, seconds_from_text
+from isthmus.cli.units import (
+    checked_server,
+    milliseconds,
+    parsed,
+    ratio_from_text,
+    seconds_from_text,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -135,9 +141,9 @@ def command(
     from isthmus.profiling.profile import Kept, profile_bundle
 
     effort = Effort(
-        _parsed(ratio_from_text, precision, "--precision"),
-        _parsed(seconds_from_text, budget, "--budget"),
-        _parsed(seconds_from_text, pause, "--pause") if pause is not None else 0.0,
+        parsed(ratio_from_text, precision, "--precision"),
+        parsed(seconds_from_text, budget, "--budget"),
+        parsed(seconds_from_text, pause, "--pause") or 0.0,
     )
     now_s = time.time()
     since_s = now_s if fresh else now_s - max_age * _DAY_S
@@ -243,13 +249,6 @@ def _opened(path: Path | None, no_store: bool, stack: ExitStack) -> tuple[Profil
             trouble = str(error)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-"))
     return stack.enter_context(ProfileStore(Path(folder) / "profiles.sqlite")), trouble
-
-
-def _parsed(parse: Any, text: str, option: str) -> float:
-    try:
-        return float(parse(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def _measured(reports: Sequence[ProfileReport]) -> str:

@@ -2,101 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli.units import ratio_from_text, seconds_from_text
+from isthmus.cli.units import parsed, ratio_from_text, seconds_from_text
 from isthmus.types.plan import MODES, OBJECTIVES, Rules
 from isthmus.types.power import ILLUSTRATIVE_POWER, Power
 
-__all__ = [
-    "Deadline",
-    "Fastest",
-    "HedgeAbove",
-    "MaxSentBytes",
-    "Mode",
-    "NoPixelsLeave",
-    "Objective",
-    "PowerDrawn",
-    "Variants",
-    "check_variants",
-    "rules_from_options",
-]
+if TYPE_CHECKING:
+    from isthmus.loading.bundle import Bundle
+
+__all__ = ["bundle_for", "rules_from_options", "takes_rules"]
 
 _MODE_HELP = f"One of {', '.join(MODES)}."
 _OBJECTIVE_HELP = f"One of {', '.join(OBJECTIVES)}."
 _STATES = ("compute", "send", "wait", "receive")
 
-Deadline = Annotated[
-    str | None,
-    typer.Option(help="When the answer is needed, e.g. 80ms: the best plan that is in time."),
-]
-Objective = Annotated[
-    str | None,
-    typer.Option(
-        help="What the best plan is: most_accurate (unless you say otherwise), least_latency, "
-        "least_energy of the device, or greatest_throughput of a stream of photographs."
-    ),
-]
-PowerDrawn = Annotated[
-    str | None,
-    typer.Option(
-        "--power",
-        metavar="WATTS",
-        help="What your device draws beyond its rest, e.g. "
-        "compute=2.0,send=1.2,wait=0.2,receive=0.9; without it energies are illustrative.",
-    ),
-]
-HedgeAbove = Annotated[
-    str | None,
-    typer.Option(
-        "--hedge",
-        metavar="PERCENT",
-        help="With --deadline: where the server's answer is late as often as this, e.g. 5%, "
-        "run a plan of the device's own beside it, as late as it can start.",
-    ),
-]
-Variants = Annotated[list[str] | None, typer.Option(help="Use only this network; may be repeated.")]
-NoPixelsLeave = Annotated[
-    bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
-]
-Fastest = Annotated[
-    bool,
-    typer.Option(
-        "--fastest",
-        help="Short for --objective least_latency: the fastest plan, of any network.",
-    ),
-]
-Mode = Annotated[str, typer.Option(help=_MODE_HELP)]
-MaxSentBytes = Annotated[
-    int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
-]
+
+def takes_rules(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``rules_from_options`` where it takes ``rules``."""
+    options = inspect.signature(rules_from_options, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        taken = options.values() if parameter.name == "rules" else [parameter]
+        parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in taken]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        asked = {name: given.pop(name) for name in options}
+        command(rules=rules_from_options(**asked), **given)
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return with_options
 
 
 def rules_from_options(
     *,
-    deadline: str | None,
-    variant: Sequence[str] | None,
-    no_pixels_leave: bool,
-    fastest: bool,
-    mode: str,
-    max_sent_bytes: int | None,
-    objective: str | None = None,
-    power: str | None = None,
-    hedge: str | None = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="When the answer is needed, e.g. 80ms: the best plan that is in time."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Use only this network; may be repeated.")
+    ] = None,
+    no_pixels_leave: Annotated[
+        bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
+    ] = False,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="What the best plan is: most_accurate (unless you say otherwise), "
+            "least_latency, least_energy of the device, or greatest_throughput of a stream of "
+            "photographs."
+        ),
+    ] = None,
+    fastest: Annotated[
+        bool,
+        typer.Option(
+            "--fastest",
+            help="Short for --objective least_latency: the fastest plan, of any network.",
+        ),
+    ] = False,
+    mode: Annotated[str, typer.Option(help=_MODE_HELP)] = "auto",
+    max_sent_bytes: Annotated[
+        int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
+    ] = None,
+    power: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WATTS",
+            help="What your device draws beyond its rest, e.g. "
+            "compute=2.0,send=1.2,wait=0.2,receive=0.9; without it energies are illustrative.",
+        ),
+    ] = None,
+    hedge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="With --deadline: where the server's answer is late as often as this, e.g. 5%, "
+            "run a plan of the device's own beside it, as late as it can start.",
+        ),
+    ] = None,
 ) -> Rules:
     """Return the rules that options ask for.
 
     Raises:
         typer.BadParameter: If one of them is malformed, or two contradict each other.
     """
-    try:
-        deadline_s = None if deadline is None else seconds_from_text(deadline)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--deadline") from error
+    deadline_s = parsed(seconds_from_text, deadline, "--deadline")
     if fastest and deadline_s is not None:
         raise typer.BadParameter(
             "the fastest plan takes no deadline; choose one of the two", param_hint="--fastest"
@@ -111,6 +109,8 @@ def rules_from_options(
         raise typer.BadParameter(
             f"--fastest is least_latency, and not {objective}", param_hint="--objective"
         )
+    if hedge is not None and deadline_s is None:
+        raise typer.BadParameter("nothing is late without a --deadline", param_hint="--hedge")
     return Rules(
         objective="least_latency" if fastest else objective or "most_accurate",
         deadline_s=deadline_s,
@@ -119,7 +119,7 @@ def rules_from_options(
         mode=mode,
         max_sent_bytes=max_sent_bytes,
         power=ILLUSTRATIVE_POWER if power is None else _power(power),
-        hedge_above_ratio=None if hedge is None else _hedge_above(hedge, deadline_s),
+        hedge_above_ratio=parsed(ratio_from_text, hedge, "--hedge"),
     )
 
 
@@ -153,28 +153,20 @@ def _power(text: str) -> Power:
         raise typer.BadParameter(str(error), param_hint="--power") from error
 
 
-def _hedge_above(text: str, deadline_s: float | None) -> float:
-    """Return what ``5%`` says.
+def bundle_for(rules: Rules, path: Path) -> Bundle:
+    """Open the bundle that rules are about.
 
     Raises:
-        typer.BadParameter: If it is malformed, or there is no deadline.
+        BundleError: If there is none.
+        typer.BadParameter: If the rules name a network that it does not have.
     """
-    if deadline_s is None:
-        raise typer.BadParameter("nothing is late without a --deadline", param_hint="--hedge")
-    try:
-        return ratio_from_text(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--hedge") from error
+    from isthmus.loading.bundle import open_bundle
 
-
-def check_variants(rules: Rules, known: Collection[str], bundle: Path) -> None:
-    """Refuse rules that name networks which a bundle does not have.
-
-    Raises:
-        typer.BadParameter: If there is one.
-    """
-    unknown = sorted((rules.variants or frozenset()) - set(known))
+    bundle = open_bundle(path)
+    unknown = sorted((rules.variants or frozenset()) - bundle.variants.keys())
     if unknown:
         raise typer.BadParameter(
-            f"no {unknown[0]} in {bundle}: it has {', '.join(known)}", param_hint="--variant"
+            f"no {unknown[0]} in {path}: it has {', '.join(bundle.variants)}",
+            param_hint="--variant",
         )
+    return bundle

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar, overload
 
 import typer
 
@@ -11,11 +13,13 @@ __all__ = [
     "checked_server",
     "megabits",
     "milliseconds",
+    "parsed",
     "pixels_from_text",
     "ratio_from_text",
     "seconds_from_text",
 ]
 
+_T = TypeVar("_T")
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(us|ms|s)\s*", re.ASCII)
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kmg]?)bit(?:/s)?\s*", re.ASCII | re.I)
 _SIZE = re.compile(r"\s*([0-9]{1,6})\s*x\s*([0-9]{1,6})\s*", re.ASCII)
@@ -118,6 +122,29 @@ def milliseconds(seconds: float) -> str:
     if value >= 100:
         return f"{value:.0f} ms"
     return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
+
+
+@overload
+def parsed(parse: Callable[[str], _T], text: str, option: str) -> _T: ...
+@overload
+def parsed(parse: Callable[[str], _T], text: str | None, option: str) -> _T | None: ...
+def parsed(parse: Callable[[str], _T], text: str | None, option: str) -> _T | None:
+    """Return what an option's text says; ``None`` if it was not given.
+
+    Args:
+        parse: One of the conversions here.
+        text: The option's.
+        option: Its name, for the message.
+
+    Raises:
+        typer.BadParameter: If it is malformed.
+    """
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def checked_server(address: str | None) -> str | None:
