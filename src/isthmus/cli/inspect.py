@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.tensors import (
     ShapesOption,
     shape_text,
@@ -31,10 +31,7 @@ _WIDE = 150  # columns
 def command(
     file: Annotated[Path, typer.Argument(help="An ONNX file, or a bundle.")],
     shape_texts: ShapesOption = None,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write it all as JSON; - prints only that."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Show what a network is made of and where it may be cut.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.units import (
     checked_server,
@@ -101,10 +101,7 @@ def command(
         bool,
         typer.Option(help="Add the cuts that the measured times call for, and measure them."),
     ] = True,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Measure a bundle on this device with that server, once.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 
 if TYPE_CHECKING:
     from isthmus.profiling.store import ProfileStore
@@ -41,10 +41,7 @@ def _opened(path: Path | None) -> ProfileStore:
 @command.command("list")
 def list_profiles(
     store: StoreFile = None,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write every measurement's key; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """List what was measured: of which networks, on which device, with which server, when.
 

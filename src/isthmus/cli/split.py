@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.tensors import (
     ShapesOption,
     shapes_from_texts,
@@ -34,10 +34,7 @@ def command(
             help="Write the tail as NAME/1/model.onnx, as Triton and other servers want it.",
         ),
     ] = False,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write what crosses as JSON; - prints it."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Cut a network into a head for the device and a tail for the server.
 

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.zoo import zoo_package
 
@@ -24,10 +24,7 @@ def command(
         Path | None,
         typer.Option("--settings", help="Another settings file (TOML) than the demo's."),
     ] = None,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Run the demo on the emulated and on the real bed, and compare what is fastest.
 

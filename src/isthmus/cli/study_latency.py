@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure networks for half the time.")
     ] = False,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Predict heads, tails, requests and transfers, and compare with what they take.
 

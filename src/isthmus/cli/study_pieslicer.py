@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ def command(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw time against size (.svg, .png).")
     ] = None,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Resize photographs on the device or in the cloud: PieSlicer's choice and ours.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def command(
         typer.Option(help="Only networks of this name, e.g. 'light_*'; may be repeated."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="About how long it may take.")] = 120.0,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Compare ways to find a network's best cut: their time, and what they miss.
 

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.zoo import zoo_package
 
@@ -22,10 +22,7 @@ def command(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it (.svg, .png).")
     ] = None,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Make device, server and link three times slower, and watch predictions follow.
 

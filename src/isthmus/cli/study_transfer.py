@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 
 __all__ = ["command"]
@@ -18,10 +18,7 @@ def command(
     repeats: Annotated[
         int, typer.Option(min=1, help="How often each exchange is made on each link.")
     ] = 2,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all of it as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Predict exchanges of 15 to 600 KB by bytes over the rate and by TCP's rounds.
 
