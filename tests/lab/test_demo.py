@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, namedtuple
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import pairwise, permutations, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from isthmus.errors import LabError
+from isthmus.lab import device_side
 from isthmus.lab.demo import Part, Request, Setup, interleaved, read_settings
+from isthmus.lab.device_side import Devices
 from isthmus.lab.report import draw, summarise
+from isthmus.runtime.clock import FULL_PACE
 from isthmus.types.outcome import Outcome, Timeline
-from isthmus.types.plan import Plan, PlanRow
+from isthmus.types.plan import Plan, PlanRow, Rules
 
 _SECONDS = {"device_only": 0.2, "edge_file": 0.4, "edge_resized": 0.1, "isthmus": 0.08}
 
@@ -69,11 +77,23 @@ def test_malformed_settings_are_named(tmp_path: Path, text: str):
         read_settings(path)
 
 
-def test_methods_take_turns_in_beginning():
-    order = list(interleaved(("a", "b", "c"), ("x", "y"), 2))
-    assert order[:6] == [("a", "x"), ("b", "x"), ("c", "x"), ("b", "y"), ("c", "y"), ("a", "y")]
-    assert len(order) == 12
-    assert sorted(order) == sorted(2 * [(m, p) for m in "abc" for p in "xy"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
+def test_every_method_follows_every_other_equally_often(count: int):
+    methods = "abcdef"[:count]
+    photographs = [str(i) for i in range(2 * count)]
+    made = list(interleaved(methods, photographs, 1))
+    blocks = [made[i : i + count] for i in range(0, len(made), count)]
+    assert [{name for _, name in block} for block in blocks] == [{name} for name in photographs]
+    assert all(sorted(method for method, _ in block) == list(methods) for block in blocks)
+    follows = Counter((a, b) for block in blocks for (a, _), (b, _) in pairwise(block))
+    places = Counter((place, m) for block in blocks for place, (m, _) in enumerate(block))
+    assert follows == dict.fromkeys(permutations(methods, 2), 2)
+    assert places == dict.fromkeys(product(range(count), methods), 2)
+
+
+def test_repeats_go_on_in_other_orders():
+    order = [method for method, _ in interleaved(("a", "b"), ("x",), 2)]
+    assert order == ["a", "b", "b", "a"]
 
 
 def test_figures_have_the_promised_form(figures):
@@ -95,9 +115,61 @@ def test_figures_are_computed_from_the_requests(figures):
     assert figures["latency"]["geomean_vs_static"]["edge_resized"] == pytest.approx(0.8)
     assert figures["latency"]["geomean_vs_best_static"] == pytest.approx(0.8)
     assert figures["latency"]["noise_floor_ratio"] == pytest.approx(0.0)
+    assert figures["latency"]["vs_best_static_of_link"]["4"] == pytest.approx(0.8)
     assert figures["prediction_error"]["median"] == pytest.approx(0.1)
     assert figures["decide_us"]["p50"] == pytest.approx(20)
     assert figures["agreement_lossy"]["checked"] == 0
+
+
+def test_methods_are_compared_on_the_same_photograph_in_the_same_turn():
+    settings = read_settings()
+    made = []
+    for part in settings.parts:
+        for rate in settings.links_mbit_per_s:
+            factors = {"isthmus": iter([0.5] * 5 + [2.0] * 2), "device_only": iter([1.0] * 7)}
+            for method, name in interleaved(part.methods, settings.photographs, 1):
+                seconds = 10.0 ** settings.photographs.index(name)  # photographs differ by far
+                seconds *= next(factors[method]) if method in factors else 3.0
+                outcome = _outcome(seconds, PlanRow(part.variant, "local"))
+                made.append(Request(part.name, rate, method, name, seconds, outcome, True, 0.0))
+    figures = summarise(made, settings, Setup(None, {}, 0.0, 0.0))["latency"]
+    at_4 = figures["by_link"]["4"]
+    assert "isthmus_paired" not in at_4["isthmus"]
+    assert at_4["device_only"]["isthmus_paired"] == {"median": 0.5, "interval_95": [0.5, 2.0]}
+    assert figures["paired_vs_best_static_of_link"]["4"] == at_4["device_only"]["isthmus_paired"]
+
+
+def test_few_pairs_have_no_interval(figures):
+    settings = replace(read_settings(), photographs=("espresso.jpg",))
+    few = summarise(list(_requests(settings)), settings, Setup(None, {}, 0.0, 0.0))
+    paired = few["latency"]["by_link"]["4"]["isthmus_again"]["isthmus_paired"]
+    assert paired == {"median": 1.0, "interval_95": None}
+
+
+def test_every_photograph_is_decoded_before_the_first_request(monkeypatch):
+    """Whoever was the first to need so much memory waited for it."""
+    Resize = namedtuple("Resize", "resize_shorter_side_px")
+    pipelines = {name: Resize(i) for i, name in enumerate("ABC")}
+    variants = {name: SimpleNamespace(pipeline=pipelines[name]) for name in "ABC"}
+    bundle = SimpleNamespace(variants=variants | {"D": SimpleNamespace(pipeline=None)})
+    decoded = []
+    monkeypatch.setattr(device_side, "open_bundle", lambda _: bundle)
+    monkeypatch.setattr(device_side, "Device", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(
+        device_side,
+        "decode",
+        lambda data, *, shorter_side_px: decoded.append((data, shorter_side_px)),
+    )
+    devices = Devices(
+        bundle=Path("app"),
+        url="http://edge",
+        rules={"one": Rules(variants=frozenset("A")), "two": Rules(variants=frozenset("AC"))},
+        photographs={"x": b"x", "y": b"y"},
+        threads=1,
+        limit_s=1.0,
+    )
+    with device_side.DevicesHere(FULL_PACE).opened(devices):
+        assert sorted(decoded) == [(b"x", 0), (b"x", 2), (b"y", 0), (b"y", 2)]
 
 
 def test_requests_cut_off_count_as_the_limit(figures):

@@ -182,7 +182,7 @@ def _table(figures: dict[str, Any], title: str) -> Table:
     table = Table(title=f"{figures['variant']}: {title}; time to the answer, ms", expand=False)
     table.add_column("Mbit/s", justify="right")
     table.add_column("method")
-    for column in ("p50", "p95", "KB sent", "cut off"):
+    for column in ("p50", "p95", "isthmus / it", "KB sent", "cut off"):
         table.add_column(column, justify="right")
     table.add_column("plans chosen", overflow="fold")
     for rate, methods in figures["by_link"].items():
@@ -197,6 +197,7 @@ def _table(figures: dict[str, Any], title: str) -> Table:
                 name,
                 f"{method['p50_ms']:.0f}" + (" *" if method["p50_ms"] == best else "  "),
                 f"{method['p95_ms']:.0f}",
+                _ratio(method["isthmus_paired"]) if "isthmus_paired" in method else "",
                 f"{method['sent_bytes'] / 1e3:.1f}",
                 str(method["cut_off"] or ""),
                 chosen if own else "",
@@ -210,12 +211,22 @@ def _short(label: str, variant: str) -> str:
     return label.removeprefix(variant).strip()
 
 
+def _ratio(paired: dict[str, Any]) -> str:
+    """Return the median of paired ratios and its interval, which few pairs do not have."""
+    interval = paired["interval_95"]
+    ends = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    return f"{paired['median']:.2f}{ends}"
+
+
 def _summary(figures: dict[str, Any]) -> str:
     versus = ", ".join(f"{m} {x:.2f}" for m, x in figures["geomean_vs_static"].items())
-    links = ", ".join(f"{rate}: {x:.2f}" for rate, x in figures["vs_best_static_of_link"].items())
+    links = "; ".join(
+        f"{rate}: {_ratio(x)}" for rate, x in figures["paired_vs_best_static_of_link"].items()
+    )
     lines = [
         f"isthmus / static, geometric mean of p50 over links: {versus} (below 1 is faster)",
-        f"isthmus / best static of each link in hindsight: {links}",
+        f"isthmus / best static of each link in hindsight, for the same photograph in the same "
+        f"turn (median, 95 % interval): {links}",
     ]
     if "noise_floor_ratio" in figures:
         lines.append(f"noise floor (isthmus run twice): {figures['noise_floor_ratio']:.1%}")

@@ -28,7 +28,14 @@ import numpy as np
 
 from isthmus.runtime import clock
 
-__all__ = ["BLOCK_RUNS", "QUANTILES", "Measurement", "measure_in_turn", "measurement_of"]
+__all__ = [
+    "BLOCK_RUNS",
+    "QUANTILES",
+    "Measurement",
+    "measure_in_turn",
+    "measurement_of",
+    "median_interval",
+]
 
 BLOCK_RUNS = 4
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -120,8 +127,36 @@ def measurement_of(blocks_s: Sequence[Block]) -> Measurement:
         fmean(counted),
         stdev(counted) if len(counted) > 1 else 0.0,
         quantiles,
-        _half_width_ratio(sorted(map(median, kept)), median_s),
+        _half_width_ratio(list(map(median, kept)), median_s),
     )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % confidence interval of a median, whatever the distribution.
+
+    It is between the innermost two order statistics that hold the median that often.
+
+    Args:
+        values: Independent samples, in any order.
+
+    Returns:
+        Its two ends; ``None`` for less than 6 samples, which have no such interval.
+
+    References:
+        David and Nagaraja, "Order Statistics", 2003, section 7.1.
+
+    Examples:
+        >>> median_interval([3, 1, 2, 6, 5, 4, 7, 8, 9])
+        (2, 8)
+    """
+    count = len(values)
+    outside, missed = 0, 0.5**count  # P(Binomial(count, 1/2) <= outside) = missed
+    if missed > _MISSED_RATIO:
+        return None
+    while (more := missed + math.comb(count, outside + 1) * 0.5**count) <= _MISSED_RATIO:
+        outside, missed = outside + 1, more
+    ordered = sorted(values)
+    return ordered[outside], ordered[count - 1 - outside]
 
 
 def measure_in_turn(
@@ -215,15 +250,11 @@ def _warm_ups(blocks: Sequence[Block]) -> tuple[int, ...]:
     )
 
 
-def _half_width_ratio(sorted_s: Sequence[float], median_s: float) -> float:
-    """Return half the interval between the innermost order statistics that hold the median."""
-    count = len(sorted_s)
-    outside, missed = 0, 0.5**count  # P(Binomial(count, 1/2) <= outside) = missed
-    if missed > _MISSED_RATIO:
+def _half_width_ratio(medians_s: Sequence[float], median_s: float) -> float:
+    interval = median_interval(medians_s)
+    if interval is None:
         return math.inf
-    while (more := missed + math.comb(count, outside + 1) * 0.5**count) <= _MISSED_RATIO:
-        outside, missed = outside + 1, more
-    width_s = sorted_s[count - 1 - outside] - sorted_s[outside]
+    width_s = interval[1] - interval[0]
     if width_s == 0:
         return 0.0
     return width_s / 2 / median_s if median_s > 0 else math.inf
