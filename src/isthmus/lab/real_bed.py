@@ -208,7 +208,6 @@ class RealBed:
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         stack.callback(self._end_pipe, process, ours)
         self._control = ours

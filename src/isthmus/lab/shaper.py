@@ -80,7 +80,6 @@ class ShapedLink:
                 [sys.executable, "-m", __name__, str(theirs.fileno()), json.dumps(task)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except OSError as error:
             ours.close()
