@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import socket
 
@@ -267,6 +268,12 @@ def test_a_bundle_without_photographs_cannot_be_profiled(bundle):
     assert isinstance(opened, Bundle)
     with pytest.raises(BundleError, match="calibration"):
         profile_bundle(opened, "http://127.0.0.1:9")
+
+
+def test_a_bundle_that_cannot_be_written_is_not_measured(bundle, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: (path, mode) != (bundle.path, os.W_OK))
+    with pytest.raises(BundleError, match="cannot be written: copy it"):
+        profile_bundle(bundle, "http://127.0.0.1:9")
 
 
 def test_the_profile_is_plain_json(profiled):

@@ -7,6 +7,7 @@ before, for whichever bundle, is taken from a store; what is missing or too old 
 from __future__ import annotations
 
 import math
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -120,12 +121,14 @@ def profile_bundle(
 
     Raises:
         RemoteError: If the server fails, or has other networks than the bundle.
-        BundleError: If the bundle has no photographs to measure with.
+        BundleError: If the bundle has no photographs to measure with, or cannot be written.
         ValueError: If the server's address is malformed.
     """
     begun_at_s = time.perf_counter()
     if not bundle.calibration:
         raise BundleError(f"{bundle.path} has no calibration photographs: build it again")
+    if not os.access(bundle.path, os.W_OK):  # said now, not when all was measured
+        raise BundleError(f"{bundle.path} cannot be written: copy it to where it can be")
     transport = HttpTransport(server)
     heads = Heads(bundle.head_path, threads=threads)
     try:
