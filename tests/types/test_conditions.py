@@ -118,7 +118,7 @@ def test_slow_start_costs_rounds_until_the_link_is_full():
 
 def test_windows_and_correlations_that_mean_nothing_are_refused():
     link = Link(1e6, 1e6, 0.1)
-    for window in (0.0, -1.0, math.nan):
+    for window in (0.0, -1.0, 0.99, 1e-320, math.nan):
         with pytest.raises(ConditionsError, match="window_bytes"):
             link.stalls_s(window)
         with pytest.raises(ConditionsError, match="window_bytes"):
@@ -139,5 +139,7 @@ def test_a_window_doubles_until_a_round_trip_is_filled():
             rounds, sent_s = rounds + 1, sent_s * 2
         assert link.rounds_to_fill(window) == rounds
     assert Link(1e6, 1e6, 0.064).rounds_to_fill(1_000) == 6
-    assert Link(1e6, 1e6, 0.0).rounds_to_fill(1e-300) == 0
-    assert Link(1e12, 1e6, 1.0).rounds_to_fill(1e-9) == 48
+    assert Link(1e6, 1e6, 0.0).rounds_to_fill(1) == 0
+    for rate in (1e20, 1.7e308):
+        assert Link(rate, 1e6, 0.1).rounds_to_fill(1) == 48
+        assert len(Link(rate, 1e6, 0.1).stalls_s(1)) == 49

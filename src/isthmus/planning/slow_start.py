@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.types.link import stall_rounds
+from isthmus.types.link import MOST_ROUNDS, stall_rounds
 
 if TYPE_CHECKING:
     from isthmus.planning.view import View
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Slowed", "rounds_of", "slowed_of"]
 
 _WINDOWS_KEPT = 64
-_MOST_ROUNDS = 48
-_DOUBLED = np.exp2(np.arange(_MOST_ROUNDS + 1)) - 1.0
+_DOUBLED = np.exp2(np.arange(MOST_ROUNDS + 1)) - 1.0
 
 
 class Slowed(NamedTuple):
@@ -44,7 +43,7 @@ def slowed_of(view: View, window_bytes: float, most: int, file_bytes: float) -> 
 
     Args:
         view: The candidates.
-        window_bytes: The first round's, positive and finite.
+        window_bytes: The first round's, from 1 on and finite.
         most: ``Link.rounds_to_fill`` of it; no message stalls more rounds.
         file_bytes: Of the photograph; 0 where there is none.
     """
@@ -86,7 +85,7 @@ def rounds_of(view: View, window_bytes: float, file_bytes: float) -> NDArray[np.
 
     Args:
         view: The candidates.
-        window_bytes: The first round's, positive and finite.
+        window_bytes: The first round's, from 1 on and finite.
         file_bytes: Of the photograph; 0 where there is none.
     """
     found = view.rounds.get(window_bytes)

@@ -111,8 +111,8 @@ class Conditions:
             to work, its queue and what remains of its loading, by the unit's name; a unit
             that is not named is ready at once.
         window_bytes: What the connection may send before the first acknowledgement comes back
-            (its congestion window); a new one, or one that was idle, starts small. Infinite
-            where nothing holds back, or where the connection ends nearby at a relay.
+            (its congestion window), at least 1; a new one, or one that was idle, starts small.
+            Infinite where nothing holds back, or where the connection ends nearby at a relay.
         cloud: A third site behind the server; ``None`` where there is none.
         safety_sds: Predicted standard deviations to keep between mean and deadline, so that 95 of
             100 requests are in time; 1.64 if errors are normally distributed.
@@ -137,7 +137,7 @@ class Conditions:
             and 0 < self.server_slowdown < math.inf
             and 0 <= self.device_slowdown_sd < math.inf
             and 0 <= self.server_slowdown_sd < math.inf
-            and self.window_bytes > 0
+            and self.window_bytes >= 1
             and 0 <= self.safety_sds < math.inf
             and (not self.unit_ready_s or all(s >= 0 for s in self.unit_ready_s.values()))
         ):
@@ -161,8 +161,8 @@ class Conditions:
                 "device_slowdown_sd and server_slowdown_sd must be zero or a positive number, got "
                 f"{self.device_slowdown_sd} and {self.server_slowdown_sd}"
             )
-        if not self.window_bytes > 0:
-            raise ConditionsError(f"window_bytes must be positive, got {self.window_bytes}")
+        if not self.window_bytes >= 1:
+            raise ConditionsError(f"window_bytes must be at least 1, got {self.window_bytes}")
         if not 0 <= self.safety_sds < math.inf:
             raise ConditionsError(f"safety_sds must not be negative, got {self.safety_sds}")
         raise ConditionsError("unit_ready_s must be zero or positive for every unit")

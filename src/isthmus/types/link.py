@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from isthmus.errors import ConditionsError
 
-__all__ = ["INITIAL_WINDOW_BYTES", "Link", "stall_rounds"]
+__all__ = ["INITIAL_WINDOW_BYTES", "MOST_ROUNDS", "Link", "stall_rounds"]
 
 INITIAL_WINDOW_BYTES = 14_480
 """What a new TCP connection sends before it hears of the other side: ten segments (RFC 6928)."""
 
-_MOST_ROUNDS = 48
-"""No window doubles more often: the smallest would have passed 10^14 bytes."""
+MOST_ROUNDS = 48
+"""No window doubles more often: one of a single byte would have passed 10^14 bytes."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +74,23 @@ class Link:
         """Return after how many doublings of a window a round trip is filled, at most 48.
 
         Args:
-            window_bytes: The first round's, positive; infinite where nothing holds back.
+            window_bytes: The first round's, from 1 on; infinite where nothing holds back.
 
         Raises:
-            ConditionsError: If the window is not positive.
+            ConditionsError: If the window is less than a byte.
 
         Examples:
             >>> Link(1e6, 1e6, 0.1).rounds_to_fill(15_000)  # 100,000 bytes fill a round trip
             3
         """
-        if not window_bytes > 0:
-            raise ConditionsError(f"window_bytes must be positive, got {window_bytes}")
+        if not window_bytes >= 1:
+            raise ConditionsError(f"window_bytes must be at least 1, got {window_bytes}")
         sent_s = window_bytes / self.uplink_bytes_per_s
         if sent_s >= self.rtt_s:
             return 0
         whole, doublings = math.frexp(self.rtt_s)
         part, already = math.frexp(sent_s)
-        return min(doublings - already + (whole > part), _MOST_ROUNDS)
+        return min(doublings - already + (whole > part), MOST_ROUNDS)
 
     def stalls_s(self, window_bytes: float) -> tuple[float, ...]:
         """Return what TCP's slow start costs an upload beyond its bytes over the rate.
@@ -99,7 +99,7 @@ class Link:
         trip is filled. Until then the sender waits for the rest of each round.
 
         Args:
-            window_bytes: The first round's, positive; infinite where nothing holds back.
+            window_bytes: The first round's, from 1 on; infinite where nothing holds back.
 
         Returns:
             Seconds lost by a message that needs ``k`` rounds beyond its first, at position ``k``:
@@ -107,7 +107,7 @@ class Link:
             the link is full by then. ``stall_rounds`` says how many a message needs.
 
         Raises:
-            ConditionsError: If the window is not positive.
+            ConditionsError: If the window is less than a byte.
 
         References:
             Cardwell et al., "Modeling TCP latency", INFOCOM 2000. *Departs*: no losses, and
