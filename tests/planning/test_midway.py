@@ -75,6 +75,41 @@ def test_what_was_done_already_counts_for_the_plan(table):
     assert decide_midway(table, now, Rules(), plan, sent_bytes=41_000, **at).row.family == "local"
 
 
+def rows_of_codecs(family, cut_id, **sent):
+    """Local 500 ms, and a row of 50 ms and its bytes for each codec."""
+    entries = [entry("net", "local", head=0.5)]
+    for codec, sent_bytes in sent.items():
+        made = entry("net", family, server=0.050, sent=sent_bytes)
+        codec = codec.replace("_", "+")
+        row = replace(made.row, codec=codec, cut_id=cut_id, tensors=("t",) if cut_id else ())
+        entries.append(replace(made, row=row))
+    return compile_table(entries, columns_for([256]))
+
+
+@pytest.mark.parametrize(
+    ("family", "cut_id", "sent"),
+    [("resized", "", {"small": 10_000, "large": 16_000}),
+     ("split", "c", {"u8_zstd": 10_000, "fp16_zstd": 16_000})],
+)  # fmt: skip
+def test_what_makes_one_image_large_makes_the_others_large(family, cut_id, sent):
+    """60 kB instead of 10: the other codec is expected to make 96, not the 16 it has on average."""
+    table = rows_of_codecs(family, cut_id, **sent)
+    now, plan = decided(table, FASTEST)
+    assert plan.sent_bytes == 10_000
+    again = decide_midway(table, now, FASTEST, plan, sent_bytes=60_000, spent_s=0.02)
+    assert again.row is plan.row
+    far = decide_midway(table, now, FASTEST, plan, sent_bytes=600_000, spent_s=0.02)
+    assert far.row.family == "local"
+
+
+def test_a_message_whose_size_is_known_is_what_remains():
+    """60 kB of 10 compressed ones: the 20 kB that are not compressed are what they always are."""
+    table = rows_of_codecs("split", "c", u8_zstd=10_000, fp16_zstd=16_000, u8=20_000)
+    now, plan = decided(table, FASTEST)
+    again = decide_midway(table, now, FASTEST, plan, sent_bytes=60_000, spent_s=0.02)
+    assert again.row.codec == "u8"
+
+
 def test_a_deadline_counts_from_what_is_left(table):
     rules = Rules(deadline_s=0.150)
     now, plan = decided(table, rules)

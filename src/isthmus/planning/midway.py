@@ -1,7 +1,8 @@
 """Decide again in mid-request, when a message's true size is known. It sends nothing.
 
 JPEG and zstd make sizes that depend on the photograph; a table knows their mean and deviation.
-Where a message came out larger than the plan can bear, another one may now be the better.
+Where a message came out larger than the plan can bear, another one may now be the better; but not
+one that the same photograph makes as much larger.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def decide_midway(
     Only an unpleasant surprise changes anything: if the true size adds less than a tenth of the
     plan's latency and less than its standard deviation, or if bytes do not matter to the
     objective, the plan stays. Otherwise what *remains* counts: nothing of ``plan``'s own work on
-    the device, and no decoding or resizing for other plans of its network. Without a deadline the
+    the device, and no decoding or resizing for other plans of its network. Other images of the
+    photograph, and other compressed tensors of the same cut, are expected to be larger than usual
+    by the same factor. Without a deadline the
     least remaining latency wins; with one, the most accurate plan of those whose remaining mean
     plus the safety margin is within what is left, or else the least remaining latency. Ties go to
     ``plan``.
@@ -57,7 +60,11 @@ def decide_midway(
     is_small = surprise_s <= max(_LEAST_SURPRISE_RATIO * plan.latency_s, plan.latency_sd_s)
     if is_small or rules.objective not in ("least_latency", "most_accurate"):
         return updated
-    others = predict(table, conditions, replace(rules, mode="auto"))
+    larger = sent_bytes / max(plan.sent_bytes, 1.0)
+    others = tuple(
+        with_size(other, conditions, other.sent_bytes * larger) if _is_alike(other, plan) else other
+        for other in predict(table, conditions, replace(rules, mode="auto"))
+    )
     if rules.objective == "most_accurate" and rules.deadline_s is None:
         others = tuple(other for other in others if other.accuracy >= plan.accuracy)
     rest_s = {other.index: _remaining_s(other, plan) for other in others}
@@ -89,6 +96,15 @@ def with_size(plan: Plan, conditions: Conditions, sent_bytes: float) -> Plan:
         slack_s=plan.slack_s - more_s,
         stages_s={**plan.stages_s, "upload": plan.stages_s["upload"] + more_s},
     )
+
+
+def _is_alike(other: Plan, plan: Plan) -> bool:
+    """Return whether the photograph that makes one message large makes the other one so, too."""
+    there, here = other.row, plan.row
+    if here.family == "resized":
+        return there.family == "resized"
+    is_same_cut = there.family == "split" and there.cut_id == here.cut_id
+    return is_same_cut and there.codec.endswith("zstd") and here.codec.endswith("zstd")
 
 
 def _remaining_s(other: Plan, plan: Plan) -> float:
