@@ -43,8 +43,7 @@ def consider(looking):
         looking.now_s += seconds
         before = looking.looks
         prober.consider()
-        if prober._looking is not None:
-            prober._looking.join(LONG_S)
+        assert prober._background.wait(LONG_S)
         return looking.looks - before
 
     yield after
@@ -102,3 +101,59 @@ def test_one_look_at_a_time_and_none_after_closing(looking):
     looking.now_s += LONG_S
     prober.consider()
     assert looking.asked == asked
+
+
+def test_two_requests_that_end_together_begin_one_look():
+    """Two looks would write over one connection."""
+    begun, go_on = threading.Event(), threading.Event()
+    now_s, looks, asked = 100.0, [], []
+
+    def look():
+        looks.append(threading.current_thread())
+        begun.set()
+        assert go_on.wait(LONG_S)
+        return False
+
+    def is_due():
+        asked.append(threading.current_thread())
+        if len(asked) == 1:  # meanwhile another request ends
+            other = threading.Thread(target=prober.consider)
+            other.start()
+            other.join(LONG_S)
+            assert begun.wait(LONG_S)
+        return True
+
+    prober = Prober([Probe(is_due, look)], now_s=lambda: now_s)
+    now_s += 1
+    prober.consider()
+    go_on.set()
+    prober.close()
+    assert (len(asked), len(looks)) == (2, 1)
+
+
+def test_closing_interrupts_a_look(looking):
+    begun, interrupted = threading.Event(), threading.Event()
+
+    def look():
+        begun.set()
+        assert interrupted.wait(LONG_S)
+        raise ServerUnreachableError("broken off")
+
+    prober = Prober(
+        [Probe(looking.is_due, look), Probe(looking.is_due, looking.look)],
+        interrupt=interrupted.set,
+        now_s=lambda: looking.now_s,
+    )
+    looking.now_s += 1
+    prober.consider()
+    assert begun.wait(LONG_S)
+    prober.close()
+    assert looking.looks == 0, "nothing else is begun"
+
+
+def test_a_look_that_fails_by_a_mistake_is_not_repeated_at_once(consider, looking, monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+    looking.failure = ValueError("a mistake")
+    assert [consider(1.0) for _ in range(3)] == [1, 0, 1]
+    assert told == 2 * [looking.failure], "it is not hidden"

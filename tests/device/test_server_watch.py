@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -26,6 +28,9 @@ _ROWS = (
     PlanRow("net", "split", ("b",), "id-b", "raw", "net.tail-id-b"),
 )
 _TAILS = {"a": "net.tail-id-a", "b": "net.tail-id-b"}
+_VARIANTS = {name: Variant(name, "f" * 64, "task", None, None) for name in ("net", "other")}
+_FILE = PlanRow("net", "file", unit="net.image")
+LONG_S = 20.0
 
 
 class FakeServer:
@@ -37,18 +42,33 @@ class FakeServer:
         self.asked: list[str] = []
         self.failure: Exception | None = None
         self.refused: dict[str, int] = {}
+        self.unknown: set[str] = set()
+        self.at = ""
+        self.there, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
 
     def exchange(self, method, path, *, headers=None, body=b"", timeout_s):
         self.asked.append(path)
+        if path == self.at:
+            self.there.set()
+            assert self.go_on.wait(LONG_S)
         if self.failure is not None:
             raise self.failure
         reply = {}
+        if path in self.unknown:
+            raise ServerRefusedError(404, "unknown model")
         if path.endswith("/cuts"):
             tensor = json.loads(body)["tensors"][0]
             if tensor in self.refused:
                 raise ServerRefusedError(self.refused[tensor], "no")
-            reply = {"model": _TAILS[tensor]}
+            variant = path.split("/")[3]
+            reply = {"model": _TAILS[tensor].replace("net", variant)}
         return Exchange({}, json.dumps(reply).encode(), 1, 1, 0.0, 0.001)
+
+    def abort(self):
+        self.asked.append("abort")
+        self.failure = ServerUnreachableError("broken off")
+        self.go_on.set()
 
     def close(self):
         self.asked.append("close")
@@ -75,15 +95,14 @@ def server():
 
 @pytest.fixture
 def watch(server, clock):
-    watch = ServerWatch(server, _ROWS, {"net": Variant("net", "f" * 64, "task", None, None)})
+    watch = ServerWatch(server, _ROWS, _VARIANTS)
     yield watch
     watch.close()
 
 
 def _settle(watch):
     """Wait for the thread that looks, if there is one."""
-    if watch._looking is not None:
-        watch._looking.join()
+    assert watch._background.wait(LONG_S)
 
 
 def test_tails_are_missing_until_the_server_has_made_them(watch, server):
@@ -133,22 +152,78 @@ def test_a_server_that_returns_is_found_again(watch, server, clock):
 )
 def test_a_failure_keeps_requests_away(watch, failure):
     watch.look()
-    watch.report(failure, "net")
+    watch.report(failure, _FILE)
     assert not watch.is_available
 
 
 @pytest.mark.parametrize("status", [400, 413])
 def test_a_refusal_says_nothing_about_the_next_request(watch, status):
     watch.look()
-    watch.report(ServerRefusedError(status, "no"), "net")
+    watch.report(ServerRefusedError(status, "no"), _FILE)
     assert watch.is_available
 
 
 def test_a_forgotten_tail_is_asked_for_again(watch, server):
     watch.look()
     server.asked.clear()
-    watch.report(ServerRefusedError(404, "unknown model"), "net.tail-id-a")
+    watch.report(ServerRefusedError(404, "unknown model"), _ROWS[1])
     _settle(watch)
     assert sum(path.endswith("/cuts") for path in server.asked) == 2
     assert watch.unit_ready_s == {}
     assert watch.is_available
+
+
+def test_a_network_that_the_server_does_not_know_is_left_out_until_it_does(watch, server, clock):
+    """Otherwise every photograph was sent to it in vain."""
+    watch.look()
+    server.unknown = {"v2/models/net.image/ready"}
+    watch.report(ServerRefusedError(404, "unknown model"), _FILE)
+    _settle(watch)
+    assert watch.unit_ready_s == {"net.image": math.inf}
+    assert watch.is_available, "its other models are there"
+    server.unknown = set()
+    clock.now += 60.0
+    assert watch.is_available
+    _settle(watch)
+    assert watch.unit_ready_s == {}
+
+
+def test_a_tail_that_nobody_spoke_of_before_is_asked_for(watch, server):
+    """Rules of a request may allow what the device's own do not."""
+    watch.look()
+    server.asked.clear()
+    other = replace(_ROWS[1], variant="other", unit="other.tail-id-a")
+    server.at = "v2/health/ready"
+    server.go_on.clear()
+    watch.report(ServerRefusedError(404, "unknown model"), other)
+    assert watch.unit_ready_s == dict.fromkeys([*_TAILS.values(), other.unit], math.inf)
+    server.go_on.set()
+    _settle(watch)
+    assert watch.unit_ready_s == {}
+
+
+def test_what_is_missed_during_a_look_stays_missing(watch, server):
+    """A look that began before the server was restarted knows nothing of it."""
+    watch.report(ServerUnreachableError("gone"), _FILE)
+    server.go_on.clear()
+    server.at = "v2/isthmus/models/net/cuts"
+    looking = threading.Thread(target=watch.look)
+    looking.start()
+    assert server.there.wait(LONG_S)
+    watch.report(ServerRefusedError(404, "unknown model"), _FILE)
+    server.unknown = {"v2/models/net.image/ready"}
+    server.go_on.set()
+    looking.join(LONG_S)
+    _settle(watch)
+    assert watch.unit_ready_s == {"net.image": math.inf}
+
+
+def test_closing_interrupts_a_look(server, clock):
+    """A server that says nothing would hold it up for ten seconds, a tail for a minute."""
+    watch = ServerWatch(server, _ROWS, _VARIANTS)
+    server.go_on.clear()
+    server.at = "v2/health/ready"
+    assert not watch.is_available
+    assert server.there.wait(LONG_S)
+    watch.close()
+    assert server.asked == ["v2/health/ready", "abort", "close"]

@@ -451,7 +451,7 @@ def test_descriptors_beyond_a_thousand_do_not_matter(serve, connect):
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1200:
         pytest.skip("the system allows too few open files")
     server = serve(forever(OK))
-    with contextlib.ExitStack() as stack:
+    with contextlib.contextlib.ExitStack() as stack:
         for _ in range(1100):
             stack.enter_context(socket.socket())
         transport = connect(server.url)
@@ -602,3 +602,21 @@ def test_another_thread_may_break_off_an_exchange(serve, connect):
             waiting.result(LONG_S)
     assert not transport.is_connected
     transport.abort()  # nothing is under way: nothing happens
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse instead of dropping")
+def test_another_thread_may_break_off_connecting(connect):
+    """A server that is gone without a word: its system answers no more."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(2):  # its queue is full, and what more comes is dropped
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        transport = connect("http://{}:{}".format(*full.getsockname()))
+        with ThreadPoolExecutor(1) as pool:
+            connecting = pool.submit(transport.exchange, "GET", "a", timeout_s=LONG_S)
+            wait_until(lambda: transport._connection.connecting is not None)
+            wait_until(lambda: transport.abort() or connecting.done())
+            with pytest.raises(ServerUnreachableError):
+                connecting.result()
+            assert not transport.was_connected

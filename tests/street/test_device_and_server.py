@@ -58,6 +58,15 @@ def test_without_server_everything_runs_on_the_device(bundle, photograph):
     assert (outcome.source, outcome.plan.row.family, outcome.sent_bytes) == ("device", "local", 0)
 
 
+def test_a_closed_device_loads_nothing_again(bundle, photograph):
+    with Device(bundle, rules=_LITE0) as device:
+        pass
+    for ask in (device.infer, device.decide):
+        with pytest.raises(ValueError, match="closed"):
+            ask(photograph)
+    device.close()
+
+
 def test_deadline_picks_the_most_accurate_that_fits(bundle, photograph):
     with Device(bundle) as device:
         loose = device.infer(photograph, deadline_s=10.0)
@@ -115,6 +124,21 @@ def test_a_restarted_server_gets_its_tails_again(slow_bundle, zoo_folder, photog
         Device(slow_bundle, server=second.url, rules=rules) as device,
     ):
         assert device.infer(photograph).source == "split"
+
+
+def test_a_server_without_the_network_is_sent_one_photograph_only(
+    slow_bundle, zoo_folder, photograph, tmp_path
+):
+    """Its other networks may be there, so it is not avoided, but this one is."""
+    shutil.copy(zoo_folder / "squeezenet-1.1.onnx", tmp_path)
+    with (
+        ServerProcess(tmp_path) as ignorant,
+        Device(slow_bundle, server=ignorant.url, rules=_FILE_OR_LOCAL) as device,
+    ):
+        first, second = device.infer(photograph), device.infer(photograph)
+        assert device.is_server_available
+    assert (first.source, second.source) == ("fallback", "device")
+    assert "404" in first.error
 
 
 def test_bytes_on_the_wire_are_the_outcomes(bundle, server, photograph):

@@ -110,6 +110,7 @@ class Device:
         self._timeout_s = timeout_s
         self._pace = pace
         self._lock = threading.Lock()
+        self._is_closed = False
         self._heads = Heads(self._bundle.head_path, threads=threads)
         rows = _rows_of(self._table, self._rules)
         self._heads.load(rows)
@@ -124,7 +125,7 @@ class Device:
         self._beliefs = Beliefs(LinkEstimate.from_link(self._bundle.profiled_link()))
         self._hedged: HedgedSender | None = None
         photographs = self._bundle.photographs()
-        self._warm_up(rows, photographs[0])
+        self._warm_up(rows, max(photographs, key=len))
         if self._watch is not None and self._watch.look():
             self._look_at_link(photographs)
         self._probing = HttpTransport(server) if is_probing and server is not None else None
@@ -132,7 +133,8 @@ class Device:
         self._prober = Prober(
             [*probes.of_device(self._runner, pace), *probes.of_server(self._runner, self._probing)]
             if is_probing
-            else []
+            else [],
+            interrupt=self._probing.abort if self._probing is not None else lambda: None,
         )
         with contextlib.suppress(NoPlanError):  # the first request will say so
             self.decide(photographs[0])
@@ -147,9 +149,13 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """Close the connection and give the networks' memory back."""
+        """Close the connection and give the networks' memory back; may be called twice.
+
+        A request that is being answered is answered first; none is taken any more.
+        """
         self._prober.close()
         with self._lock:
+            self._is_closed = True
             if self._probing is not None:
                 self._probing.close()
             if self._hedged is not None:
@@ -195,9 +201,11 @@ class Device:
             NoPlanError: If no plan satisfies the rules.
             RemoteError: If the server failed and the rules allow no local plan.
             CodecError: If a tensor could not be encoded and the rules allow no local plan.
+            ValueError: If the device is closed.
         """
         wanted = _with_deadline(rules or self._rules, deadline_s)
         with self._lock:
+            self._check_open()
             outcome = self._infer(image, wanted)
         self._prober.consider()
         return outcome
@@ -208,11 +216,17 @@ class Device:
         Raises:
             ImageError: If the bytes are no image.
             NoPlanError: If no plan satisfies the rules.
+            ValueError: If the device is closed.
         """
         job = Job(image, StageTimes())
         wanted = rules or self._rules
         with self._lock:
+            self._check_open()
             return self._timed_decision(job, wanted)[1]
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("the device is closed")
 
     def _infer(self, image: bytes, rules: Rules) -> Outcome:
         begun_at_s = now_s()
@@ -314,7 +328,7 @@ class Device:
                 prepared.sent_bytes, done.cancelled_after_s, conditions.window_bytes
             )
         elif self._watch is not None:
-            self._watch.report(done.failure, plan.row.unit)
+            self._watch.report(done.failure, plan.row)
         error = f"{type(done.failure).__name__}: {done.failure}" if done.failure else ""
         return _Answer(done.run, plan, done.times, "device", error, done.hedge)
 
@@ -367,14 +381,14 @@ class Device:
             sent_bytes = round(plan.sent_bytes)
             self._beliefs.learn_cancelled(sent_bytes, self._patience_s(plan, rules), window_bytes)
         if self._watch is not None and isinstance(failure, RemoteError):
-            self._watch.report(failure, plan.row.unit)
+            self._watch.report(failure, plan.row)
 
     def _predicted_download_s(self, received_bytes: int) -> float:
         link = self._beliefs.link
         return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
 
     def _warm_up(self, rows: Sequence[PlanRow], photograph: bytes) -> None:
-        """Decode a photograph once: the first one in a process takes several times as long."""
+        """Decode a large photograph: the first of its size in a process takes far longer."""
         job = Job(photograph, StageTimes())
         for variant in {row.variant for row in rows}:
             pipeline = self._bundle.variants[variant].pipeline

@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 
+from isthmus.device.background import Background
 from isthmus.errors import RemoteError, ServerRefusedError
 from isthmus.runtime.clock import now_s
 from isthmus.runtime.remote import RemoteServer
@@ -39,21 +40,21 @@ class ServerWatch:
         """
         self._transport = transport
         self._remote = RemoteServer(transport)
-        self._tails = {row.unit: row for row in rows if row.family == "split"}
         self._variants = variants
-        self._missing: dict[str, float] = dict.fromkeys(self._tails, math.inf)
+        self._lock = threading.Lock()
+        self._rows = {row.unit: row for row in rows if row.family == "split"}
+        self._missing: Mapping[str, float] = dict.fromkeys(self._rows, math.inf)
         self._is_available = False
         self._pause_s = _FIRST_PAUSE_S
         self._next_look_at_s = 0.0
-        self._looking: threading.Thread | None = None
-        self._is_closed = False
+        self._background = Background("isthmus-server-watch")
 
     @property
     def is_available(self) -> bool:
         """Whether requests may go to the server; looks again in the background if it is time."""
         is_available = self._is_available
         if (not is_available or self._missing) and now_s() >= self._next_look_at_s:
-            self._look_later()
+            self._background.start(self.look)
         return is_available
 
     @property
@@ -64,65 +65,83 @@ class ServerWatch:
     def look(self) -> bool:
         """Ask the server whether it is ready, and have it make the tails that it lacks.
 
-        A tail that the server refuses stays missing; the other plans are not affected.
+        What it does not know stays missing; the other plans are not affected.
 
         Returns:
             Whether requests may go to it.
         """
-        missing = dict(self._missing)
         try:
             self._remote.check_ready()
-            for unit in tuple(missing):
-                if self._is_closed:
+            for unit in self._missing:
+                if self._background.is_closed:
                     return False
-                row = self._tails[unit]
                 try:
-                    self._remote.register_tail(row, self._variants[row.variant].graph_sha256)
+                    self._fetch(self._rows[unit])
                 except ServerRefusedError as refusal:
                     if refusal.status not in _UNKNOWN_MODEL:
                         raise
                 else:
-                    del missing[unit]
+                    self._found(unit)
         except RemoteError:
             self._stay_away()
             return False
-        if missing:
+        if self._missing:
             self._stay_away()
         else:
             self._pause_s = _FIRST_PAUSE_S
-        self._missing = missing
         self._is_available = True
         return True
 
-    def report(self, failure: RemoteError, unit: str) -> None:
-        """Be told that a request to ``unit`` failed.
+    def report(self, failure: RemoteError, row: PlanRow) -> None:
+        """Be told that a request failed.
 
-        A model that the server does not know is asked for again; a request that it refuses for
-        another reason says nothing about the next one; anything else keeps requests away from the
-        server for a while.
+        A model that the server does not know is left out until it does, and asked for again; a
+        request that it refuses for another reason says nothing about the next one; anything else
+        keeps requests away from the server for a while.
+
+        Args:
+            failure: How.
+            row: What was carried out.
         """
         if isinstance(failure, ServerRefusedError) and failure.status < 500:
-            if failure.status in _UNKNOWN_MODEL and unit in self._tails:
-                # A server that forgot one tail was restarted and has forgotten them all.
-                self._missing = dict.fromkeys(self._tails, math.inf)
-                self._look_later()
+            if failure.status in _UNKNOWN_MODEL:
+                self._forget(row)
+                self._background.start(self.look)
             return
         self._is_available = False
         self._stay_away()
 
     def close(self) -> None:
-        """Stop looking."""
-        self._is_closed = True
-        if self._looking is not None:
-            self._looking.join()
+        """Stop looking; interrupts a look that has begun."""
+        self._background.close(self._transport.abort)
         self._transport.close()
+
+    def _fetch(self, row: PlanRow) -> None:
+        """Have the server make a tail; for a whole network, ask whether it knows it meanwhile.
+
+        Raises:
+            RemoteError: If it does not.
+        """
+        if row.family == "split":
+            self._remote.register_tail(row, self._variants[row.variant].graph_sha256)
+        else:
+            self._remote.check_model(row.unit)
+
+    def _found(self, unit: str) -> None:
+        with self._lock:
+            self._missing = dict.fromkeys(self._missing.keys() - {unit}, math.inf)
+
+    def _forget(self, row: PlanRow) -> None:
+        """Take a model to be missing; with a tail all tails, since a restart forgets them all."""
+        with self._lock:
+            self._rows = {**self._rows, row.unit: row}
+            forgotten = [
+                unit
+                for unit, known in self._rows.items()
+                if unit == row.unit or row.family == known.family == "split"
+            ]
+            self._missing = {**self._missing, **dict.fromkeys(forgotten, math.inf)}
 
     def _stay_away(self) -> None:
         self._next_look_at_s = now_s() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-
-    def _look_later(self) -> None:
-        if self._is_closed or (self._looking is not None and self._looking.is_alive()):
-            return
-        self._looking = threading.Thread(target=self.look, name="isthmus-server-watch", daemon=True)
-        self._looking.start()

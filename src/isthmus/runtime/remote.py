@@ -59,6 +59,15 @@ class RemoteServer:
         """
         self._transport.exchange("GET", "v2/health/ready", timeout_s=_ASK_TIMEOUT_S)
 
+    def check_model(self, unit: str) -> None:
+        """Return if the server knows a model.
+
+        Raises:
+            RemoteError: If it does not, or does not say so.
+        """
+        path = f"v2/models/{quote(unit, safe='')}/ready"
+        self._transport.exchange("GET", path, timeout_s=_ASK_TIMEOUT_S)
+
     def register_tail(self, row: PlanRow, graph_sha256: str) -> None:
         """Have the server make the tail that a split row needs; at once if it has it.
 

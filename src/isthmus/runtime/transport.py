@@ -89,6 +89,9 @@ class Transport(Protocol):
             BadReplyError: If the reply is not HTTP, or of any other status but 2xx.
         """
 
+    def abort(self) -> None:
+        """Break off the exchange that another thread waits for; it raises there at once."""
+
     def close(self) -> None:
         """Close the connection; a later exchange opens a new one."""
 
@@ -119,12 +122,13 @@ class _Connection(http.client.HTTPConnection):
 
     written_bytes = 0
     until_s = math.inf
+    connecting: _Wire | None = None
 
     def connect(self) -> None:
         """Try each of the host's addresses in turn, all before ``until_s``."""
         found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         for i, (family, kind, protocol, _, address) in enumerate(found):
-            wire = _Wire(family, kind, protocol)
+            wire = self.connecting = _Wire(family, kind, protocol)
             try:
                 wire.settimeout(max(1e-3, self.until_s - now_s()))
                 wire.connect(address)
@@ -138,6 +142,8 @@ class _Connection(http.client.HTTPConnection):
                 wire.restarts_after_idle = _restarts_after_idle(wire)
                 self.sock = wire
                 return
+            finally:
+                self.connecting = None
 
     def send(self, data: Any) -> None:
         super().send(data)
@@ -285,8 +291,11 @@ class HttpTransport:
         self._connection.close()
 
     def abort(self) -> None:
-        """Break off the exchange that another thread waits for; it raises there at once."""
-        sock = self._connection.sock
+        """Break off the exchange that another thread waits for; it raises there at once.
+
+        Only the look-up of the host's name cannot be broken off.
+        """
+        sock = self._connection.connecting or self._connection.sock
         if sock is not None:
             with suppress(OSError):  # it has ended meanwhile
                 sock.shutdown(socket.SHUT_RDWR)
