@@ -451,7 +451,7 @@ def test_descriptors_beyond_a_thousand_do_not_matter(serve, connect):
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1200:
         pytest.skip("the system allows too few open files")
     server = serve(forever(OK))
-    with contextlib.contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         for _ in range(1100):
             stack.enter_context(socket.socket())
         transport = connect(server.url)
