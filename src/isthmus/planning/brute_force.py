@@ -31,17 +31,20 @@ def brute_force_min_max(problem: PartitionProblem) -> Partition:
 def _best(
     problem: PartitionProblem, costed: Callable[[PartitionProblem, frozenset[int]], Partition]
 ) -> Partition:
-    count = len(problem.graph.layers)
-    if count > _MOST_LAYERS:
-        raise ValueError(f"{count} layers are too many for brute force")
-    best = costed(problem, frozenset(range(count)))
+    best = costed(problem, frozenset(range(len(problem.graph.layers))))
     for device in closed_sets(problem.graph):
         best = min(best, costed(problem, device), key=lambda found: found.cost_s)
     return best
 
 
 def closed_sets(graph: ModelGraph) -> Iterator[frozenset[int]]:
-    """Yield every set of layers that is closed downwards."""
+    """Yield every set of layers that is closed downwards.
+
+    Raises:
+        ValueError: If there are more than 20 layers.
+    """
+    if len(graph.layers) > _MOST_LAYERS:
+        raise ValueError(f"{len(graph.layers)} layers are too many for brute force")
     needs = [
         {graph.producers[name] for name in layer.inputs if name in graph.producers}
         for layer in graph.layers

@@ -1,7 +1,7 @@
 """Find the few cuts of a network that are worth building and measuring. It measures nothing.
 
 Layer times are *estimated* here, and added up, which real ones do not do: the result is a list of
-candidates, not a decision. CandidateCuts are measured for real when a bundle is profiled. The
+candidates, not a decision. Candidates are measured for real when a bundle is profiled. The
 frontier of the estimates is exact, so what is lost by keeping only a few is known: the gaps.
 """
 

@@ -22,6 +22,7 @@ __all__ = [
     "bottleneck_of",
     "check_costs",
     "check_covered",
+    "check_message",
     "crossing_tensors",
     "cut_vertices",
     "partition_of",
@@ -56,6 +57,20 @@ def check_covered(graph: ModelGraph, name: str, costs: Mapping[str, float]) -> N
         raise ValueError(f"{name} must not be negative")
 
 
+def check_message(
+    graph: ModelGraph, message_s: float, return_s: Mapping[str, float], *, where: str = ""
+) -> None:
+    """Refuse costs of a message, and of the outputs' way back, that are impossible or of no output.
+
+    Raises:
+        ValueError: With ``where`` behind the name of what is wrong.
+    """
+    if unknown := sorted(return_s.keys() - set(graph.outputs)):
+        raise ValueError(f"return_s{where} names {unknown[0]!r}, which is no output")
+    if any(not 0 <= value < math.inf for value in (message_s, *return_s.values())):
+        raise ValueError(f"message_s and return_s{where} must be finite and not negative")
+
+
 @dataclass(frozen=True, eq=False)
 class PartitionProblem:
     """What each layer costs here and there, and what crossing costs.
@@ -84,11 +99,7 @@ class PartitionProblem:
     def __post_init__(self) -> None:
         check_costs(self.graph, {"device_s": self.device_s, "server_s": self.server_s})
         check_covered(self.graph, "transfer_s", self.transfer_s)
-        if unknown := sorted(self.return_s.keys() - set(self.graph.outputs)):
-            raise ValueError(f"return_s names {unknown[0]!r}, which is no output")
-        others = (self.message_s, *self.return_s.values())
-        if any(not (math.isfinite(value) and value >= 0) for value in others):
-            raise ValueError("message_s and return_s must be finite and not negative")
+        check_message(self.graph, self.message_s, self.return_s)
 
 
 @dataclass(frozen=True)

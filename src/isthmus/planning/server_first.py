@@ -29,8 +29,6 @@ __all__ = [
     "server_first_sets",
 ]  # fmt: skip
 
-_MOST_LAYERS = 20
-
 
 @dataclass(frozen=True, eq=False)
 class ServerFirst:
@@ -123,8 +121,6 @@ def cheapest_by_trying_all(costs: ServerFirst) -> ReturnedPlan:
     Raises:
         ValueError: If there are more than 20 layers.
     """
-    if len(costs.server_s) > _MOST_LAYERS:
-        raise ValueError(f"{len(costs.server_s)} layers are too many for brute force")
     plans = [costs.plan(server) for server in closed_sets(costs.graph)]
     return min(plans, key=lambda plan: (plan.cost_s, len(plan.server_layers)))
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.planning.flow import Arc, FlowNetwork
+from isthmus.planning.partition import check_costs, check_covered, check_message
 from isthmus.types.graph import ModelGraph
 
 __all__ = [
@@ -60,27 +61,13 @@ class RowProblem:
     hops: tuple[Hop, ...]
 
     def __post_init__(self) -> None:
-        graph = self.graph
         if not 1 <= len(self.hops) == len(self.layer_s) - 1:
             raise ValueError(f"{len(self.layer_s)} sites in a row and {len(self.hops)} hops")
-        for level, costs in enumerate(self.layer_s):
-            if costs.shape != (len(graph.layers),):
-                raise ValueError(f"layer_s[{level}] has shape {costs.shape}")
-            if not (np.isfinite(costs).all() and (costs >= 0).all()):
-                raise ValueError(f"layer_s[{level}] must be finite and not negative")
-        read = {name for name, readers in graph.consumers.items() if readers}
+        check_costs(self.graph, {f"layer_s[{i}]": costs for i, costs in enumerate(self.layer_s)})
         for place, hop in enumerate(self.hops):
-            if missing := sorted(read - hop.transfer_s.keys()):
-                raise ValueError(f"transfer_s of hop {place} lacks {missing[0]!r}")
-            if unknown := sorted(hop.return_s.keys() - set(graph.outputs)):
-                raise ValueError(
-                    f"return_s of hop {place} names {unknown[0]!r}, which is no output"
-                )
-            if any(not value >= 0 for value in hop.transfer_s.values()):
-                raise ValueError(f"transfer_s of hop {place} must not be negative")
-            others = (hop.message_s, *hop.return_s.values())
-            if any(not (math.isfinite(value) and value >= 0) for value in others):
-                raise ValueError(f"message_s and return_s of hop {place} must be from 0, finite")
+            where = f" of hop {place}"
+            check_covered(self.graph, f"transfer_s{where}", hop.transfer_s)
+            check_message(self.graph, hop.message_s, hop.return_s, where=where)
 
 
 @dataclass(frozen=True)
