@@ -142,7 +142,8 @@ def _listen(host: str, port: int) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:
         raise AddressError(
-            f"cannot listen on {host}:{port}: {error}; choose another with --port or --host"
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
+            "choose another with --port or --host"
         ) from error
     return listening
 

@@ -235,11 +235,11 @@ def exclusions(
     rows = table.rows
     found = {}
     if rules.variants is not None:
-        names = rules.variants
-        found[f"variants {sorted(names)}"] = np.array([r.variant not in names for r in rows])
+        names, told = rules.variants, ", ".join(sorted(rules.variants))
+        found[f"variants {told}"] = np.array([r.variant not in names for r in rows])
     if rules.families is not None:
-        kinds = rules.families
-        found[f"families {sorted(kinds)}"] = np.array([r.family not in kinds for r in rows])
+        kinds, told = rules.families, ", ".join(sorted(rules.families))
+        found[f"families {told}"] = np.array([r.family not in kinds for r in rows])
     if rules.no_pixels_leave:
         found["no_pixels_leave"] = np.array([r.has_pixels for r in rows])
     if rules.max_sent_bytes is not None:
@@ -254,7 +254,7 @@ def exclusions(
     never = {u for u, ready_s in conditions.unit_ready_s.items() if ready_s == math.inf}
     never &= {row.unit for row in rows if not row.is_local}
     if never:
-        found[f"never ready: {sorted(never)}"] = np.array(
+        found[f"never ready: {', '.join(sorted(never))}"] = np.array(
             [not r.is_local and r.unit in never for r in rows]
         )
     return found
