@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from isthmus.device import hedged
 from isthmus.device.hedged import HedgedSender
 from isthmus.errors import ModelError, ServerUnreachableError
 from isthmus.runtime.clock import now_s
@@ -91,14 +92,28 @@ def test_an_answer_while_the_hedge_runs_is_taken(runner, send):
 
 
 def test_no_answer_by_the_deadline_is_broken_off(runner, send):
-    done = send(start_s=0.0, deadline_s=0.01)
+    done = send(start_s=0.0, deadline_s=0.02)
     assert (done.run, done.hedge, done.failure) == (LOCAL, "won", None)
     assert runner.broken_off == 1
-    assert done.cancelled_after_s >= 0.01
+    assert done.cancelled_after_s >= 0.02 - hedged._LEAVE_S
     runner.answer.clear()
     runner.failure = None
     runner.answer.set()
     assert send(start_s=LONG_S, deadline_s=LONG_S).run is REMOTE, "the next request is sent"
+
+
+def test_the_hedges_answer_is_not_held_back_until_it_is_late(runner, send, monkeypatch):
+    waited = []
+    answer = hedged._answer
+
+    def recorded(exchange, until_s):
+        waited.append(until_s - now_s())
+        return answer(exchange, until_s)
+
+    monkeypatch.setattr(hedged, "_answer", recorded)
+    done = send(start_s=0.0, deadline_s=0.1)
+    assert done.hedge == "won"
+    assert waited[-1] <= 0.1 - hedged._LEAVE_S, "breaking off takes time, too"
 
 
 def test_a_failure_starts_the_hedge_at_once(runner, send):

