@@ -13,6 +13,8 @@ from isthmus.errors import BundleError, ImageError, ModelError, RepositoryError
 from isthmus.loading.bundle import open_bundle, save_profile
 from isthmus.loading.onnx_file import load_graph
 from isthmus.planning.candidates import CandidateCuts
+from isthmus.runtime.codecs import CODECS
+from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.runtime.session import Session
 from isthmus.types.cut import Cut
 
@@ -198,6 +200,16 @@ def test_tensors_that_a_codec_cannot_carry_leave_its_plans_out(build, save, smal
     kept = codecs_at(report.candidates, "x").keys()
     assert "raw" in kept
     assert kept <= {"raw", "zstd", "fp16", "fp16+zstd"}  # the others hold finite values only
+
+
+def test_every_plan_is_kept_or_its_leaving_is_told(build, small_model_path):
+    report = build({"small": small_model_path}, tolerance=few(ratio=0.0))
+    told = [*rows(report), *(c.row for c in report.dropped), *report.unasked]
+    assert len(set(told)) == len(told)
+    for cut_id in {row.cut_id for row in told if row.family == "split"}:
+        assert {row.codec for row in told if row.cut_id == cut_id} == set(CODECS)
+    assert {row.codec for row in told if row.family == "resized"} == set(IMAGE_CODECS)
+    assert report.unasked
 
 
 def test_without_photographs_no_lossy_plan_is_kept(build, small_model_path):

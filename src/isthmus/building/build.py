@@ -50,6 +50,8 @@ class BuildReport:
         size_bytes: Of all its files.
         candidates: The plans that it holds.
         dropped: The lossy plans left out since they changed too many answers.
+        unasked: The plans left out since no link would ask for their codec: another one of the
+            same cut is faster and loses no more, or it cannot carry these tensors.
         images: On how many images that was counted.
     """
 
@@ -57,6 +59,7 @@ class BuildReport:
     size_bytes: int
     candidates: tuple[Candidate, ...]
     dropped: tuple[Candidate, ...]
+    unasked: tuple[PlanRow, ...]
     images: int
 
 
@@ -115,6 +118,7 @@ def build_bundle(
         heads: dict[tuple[str, str], str] = {}
         kept: list[Candidate] = []
         dropped: list[Candidate] = []
+        unasked: list[PlanRow] = []
         for name, path in models.items():
             model = read_model(path)
             graph = _classifier_graph(path, variants[name])
@@ -128,6 +132,8 @@ def build_bundle(
             progress.advance(f"{name}: {len(good)} plans")
             kept += good
             dropped += bad
+            told = {candidate.row for candidate in (*good, *bad)}
+            unasked += (row for row in rows if row not in told)
         save_manifest(
             folder,
             variants=variants,
@@ -137,7 +143,9 @@ def build_bundle(
         )
         put_in_place(folder, output)
     size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    return BuildReport(output, size_bytes, tuple(kept), tuple(dropped), tolerance.images)
+    return BuildReport(
+        output, size_bytes, tuple(kept), tuple(dropped), tuple(unasked), tolerance.images
+    )
 
 
 def _is_bundle(folder: Path) -> bool:
