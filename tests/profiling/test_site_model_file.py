@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -75,6 +76,8 @@ def test_loading_is_a_part_of_the_presets():
         {"kinds": {"Conv": {"constant_s": "much"}}},
         {"kinds": []},
         {"scale_ratio": True},
+        {"scale_ratio": 10**400},
+        {"largest_input_px": math.inf},
     ],
 )
 def test_damaged_models_are_refused_by_name(tmp_path, changes):

@@ -123,6 +123,7 @@ def test_windows_and_correlations_that_mean_nothing_are_refused():
             link.stalls_s(window)
         with pytest.raises(ConditionsError, match="window_bytes"):
             Conditions(link, window_bytes=window)
+    assert Conditions(link, window_bytes=1).window_bytes == 1
     for wrong in (1.1, -1.1, math.nan):
         with pytest.raises(ConditionsError, match="correlation"):
             Link(1e6, 1e6, 0.1, uplink_rtt_correlation=wrong)

@@ -22,6 +22,13 @@ def test_arrays_that_fit_make_a_table():
     assert PlanTable(ROWS, COLUMNS, **arrays()).rows == ROWS
 
 
+def test_a_table_cannot_be_written_to():
+    table = PlanTable(ROWS, COLUMNS, **arrays())
+    for name in arrays():
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(table, name)[...] = 1.0
+
+
 def test_coefficients_of_another_shape_are_refused():
     for shape in [(1, len(STAGES), 3), (2, len(STAGES), 4), (2, 3, 3), (2, 3)]:
         with pytest.raises(ValueError, match="coefficients"):

@@ -6,7 +6,6 @@ not the files that the bundle was built from. It measures no time: whoever calls
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -23,8 +22,9 @@ from isthmus.building.build import CUTS_PER_VARIANT, put_in_place, split_rows
 from isthmus.building.crops import Crops
 from isthmus.building.selection import Tolerance, select
 from isthmus.estimation.segments import Part, calibrated_layer_s, part_overhead_s
-from isthmus.loading.bundle import Bundle, Candidate, open_bundle, save_manifest
+from isthmus.loading.bundle import Bundle, Candidate, open_bundle, save_manifest, save_profile
 from isthmus.loading.onnx_file import load_graph, read_model
+from isthmus.loading.saving import save_model
 from isthmus.loading.split import split_model
 from isthmus.planning.candidates import estimated_device_s
 from isthmus.planning.completion import MissingCuts, missing_cuts
@@ -35,7 +35,6 @@ from isthmus.types.progress import SILENT, Progress
 __all__ = ["Round", "complete_bundle", "profile_until_complete"]
 
 _MOST_ROUNDS = 4
-_DEFAULT_TOLERANCE = Tolerance()
 
 R = TypeVar("R")
 
@@ -98,7 +97,7 @@ def complete_bundle(
     bundle: Bundle,
     *,
     cuts_per_variant: int = 2 * CUTS_PER_VARIANT,
-    tolerance: Tolerance = _DEFAULT_TOLERANCE,
+    tolerance: Tolerance | None = None,
     progress: Progress = SILENT,
 ) -> Round:
     """Add the cuts that the measured times of a bundle call for.
@@ -116,7 +115,7 @@ def complete_bundle(
         What was found and added.
 
     Raises:
-        ModelError: If a network in the bundle cannot be read.
+        ModelError: If a network in the bundle cannot be read, or a head cannot be written.
         BundleError: If it has not been profiled.
         OSError: If it cannot be written (the bundle is then as it was).
     """
@@ -132,7 +131,12 @@ def complete_bundle(
         progress.advance(name)
     plans = 0
     if any(one.cuts for one in found.values()):
-        plans = _add(bundle, {name: one.cuts for name, one in found.items()}, tolerance, progress)
+        plans = _add(
+            bundle,
+            {name: one.cuts for name, one in found.items()},
+            tolerance or Tolerance(),
+            progress,
+        )
     return Round(found, plans)
 
 
@@ -196,7 +200,7 @@ def _add(
             candidates=(*bundle.candidates, *added),
             calibration=bundle.calibration,
         )
-        _keep_profile(bundle.path, folder)
+        save_profile(folder, bundle.profiled_table(), bundle.profile)
         put_in_place(folder, bundle.path)
     return len(added)
 
@@ -212,7 +216,7 @@ def _save_heads(
         split = split_model(outline, graph, tensors)
         if split.head is not None:
             place = Path(bundle.heads[name, ""]).with_name(f"head-{split.cut.id}.onnx").as_posix()
-            (folder / place).write_bytes(split.head.SerializeToString(deterministic=True))
+            save_model(split.head, folder / place)
             places[name, split.cut.id] = place
     return places
 
@@ -242,13 +246,3 @@ def _graph(bundle: Bundle, name: str) -> ModelGraph:
 
 def _is_split(candidate: Candidate, name: str) -> bool:
     return (candidate.row.variant, candidate.row.family) == (name, "split")
-
-
-def _keep_profile(old: Path, new: Path) -> None:
-    """Copy the profile in force."""
-    profile = json.loads((old / "manifest.json").read_bytes())["profile"]
-    shutil.copytree(old / profile, new / profile)
-    manifest = json.loads((new / "manifest.json").read_bytes())
-    (new / "manifest.json").write_text(
-        json.dumps({**manifest, "profile": profile}, indent=1), encoding="utf-8"
-    )

@@ -41,11 +41,18 @@ class Tolerance:
             accuracy, that is the share that may be lost.
         images: On how many images it is counted; 0 keeps no lossy plan.
         ledger: Counts that are known already; new ones are added.
+
+    Raises:
+        ValueError: If the ratio is no share.
     """
 
     ratio: float = TOLERANCE_RATIO
     images: int = IMAGES
     ledger: Ledger = field(default_factory=Ledger)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"a tolerance is a share from 0 to 1, got {self.ratio}")
 
     @property
     def may_differ(self) -> int:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import EncodeError
 
 from isthmus.errors import RepositoryError
-from isthmus.loading.files import check_name, is_safe_name, new_file
+from isthmus.loading.files import check_name, is_safe_name
+from isthmus.loading.saving import save_model
 
 __all__ = ["RepositoryModel", "add_model", "scan_repository"]
 
@@ -75,31 +75,22 @@ def scan_repository(directory: Path) -> tuple[RepositoryModel, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def add_model(directory: Path, name: str, model: onnx.ModelProto, *, version: int = 1) -> Path:
-    """Write a model into a repository, whole or not at all, and return its file's path.
+def add_model(directory: Path, name: str, model: onnx.ModelProto) -> Path:
+    """Write a model into a repository as version 1, and return its file's path.
 
-    A model of the same name and version is replaced; missing folders are made.
+    One that is there is replaced; missing folders are made.
 
     Args:
         directory: The repository's folder.
         name: The model's name.
         model: The model, its weights read.
-        version: Positive.
 
     Raises:
-        RepositoryError: If the name or version is not allowed, or the file cannot be written.
+        RepositoryError: If the name is not allowed.
+        ModelError: If the file cannot be written.
     """
     check_name(name)
-    if version < 1:
-        raise RepositoryError(f"version {version} of {name!r}: versions start at 1")
-    path = directory / name / str(version) / _FILE_NAME
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as file:
-            file.write(model.SerializeToString(deterministic=True))
-    except (OSError, ValueError, EncodeError) as error:
-        raise RepositoryError(f"cannot write {path}: {error}") from error
-    return path
+    return save_model(model, directory / name / "1" / _FILE_NAME)
 
 
 def _model_at(entry: Path) -> RepositoryModel | None:

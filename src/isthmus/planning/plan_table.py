@@ -120,9 +120,6 @@ def compile_table(entries: Sequence[PlanEntry], columns: tuple[str, ...]) -> Pla
         entries: The rows; at least one.
         columns: Names of the conditions' columns, see ``columns_for``.
 
-    Returns:
-        A table whose arrays cannot be written to.
-
     Raises:
         ValueError: If there is no entry, if a stage or column is not known, if a number is not
             finite, negative or (for ratios) above 1, or if the terms do not fit the row's family.
@@ -140,8 +137,6 @@ def compile_table(entries: Sequence[PlanEntry], columns: tuple[str, ...]) -> Pla
             for column, value in terms.items():
                 coefficients[index, stage_index[stage], column_index[column]] = value
     scalars = {name: np.array([float(getattr(e, name)) for e in entries]) for name in _SCALARS}
-    for array in (coefficients, *scalars.values()):
-        array.flags.writeable = False
     return PlanTable(tuple(e.row for e in entries), tuple(columns), coefficients, **scalars)
 
 

@@ -168,8 +168,6 @@ def _retimed(
             _set(coefficients, index, _SERVER, there, times.server.seconds)
             spreads.append(times.server.sd_s)
         residual_s[index] = math.hypot(*spreads)
-    for array in (coefficients, residual_s):
-        array.flags.writeable = False
     return replace(measured, coefficients=coefficients, residual_s=residual_s)
 
 

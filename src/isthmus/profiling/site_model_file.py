@@ -32,6 +32,7 @@ _COEFFICIENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _FOLDER = "presets"
+_MALFORMED = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 def save_site_model(model: SiteModel, path: Path) -> None:
@@ -96,7 +97,7 @@ def load_site_model(source: str | Path) -> SiteModel:
             raise SiteModelError(f"{source} cannot be read: {error}") from error
     try:
         return _site_model(json.loads(text))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except _MALFORMED as error:
         raise SiteModelError(
             f"{source} is no site model of schema {SCHEMA} ({error!r}); make one with `isthmus "
             "profile --layers --save-model FILE` on the device"
@@ -118,11 +119,11 @@ def _site_model(content: Mapping[str, Any]) -> SiteModel:
             _linear(content["pooled"], features),
         ),
         is_fused=bool(content["is_fused"]),
-        overhead_s=_positive(content["overhead_s"]),
-        scale_ratio=_positive(content["scale_ratio"]),
-        spread_ratio=_positive(content["spread_ratio"]),
-        errors={str(k): _positive(v) for k, v in content["errors"].items()},
-        loading=Loading(_positive(loading["constant_s"]), _positive(loading["s_per_byte"]))
+        overhead_s=_not_negative(content["overhead_s"]),
+        scale_ratio=_not_negative(content["scale_ratio"]),
+        spread_ratio=_not_negative(content["spread_ratio"]),
+        errors={str(k): _not_negative(v) for k, v in content["errors"].items()},
+        loading=Loading(_not_negative(loading["constant_s"]), _not_negative(loading["s_per_byte"]))
         if loading is not None
         else None,
         largest_input_px=int(largest) if largest is not None else None,
@@ -142,7 +143,7 @@ def _linear_json(model: LinearModel, features: str) -> dict[str, float]:
 
 def _linear(content: Mapping[str, Any], features: str) -> LinearModel:
     coefficients = tuple(_finite(content[name]) for name in _COEFFICIENTS[features])
-    return LinearModel(coefficients, _positive(content["spread_ratio"]), int(content["rows"]))
+    return LinearModel(coefficients, _not_negative(content["spread_ratio"]), int(content["rows"]))
 
 
 def _finite(value: Any) -> float:
@@ -151,7 +152,7 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
-def _positive(value: Any) -> float:
+def _not_negative(value: Any) -> float:
     if _finite(value) < 0:
         raise ValueError(f"{value!r} is negative")
     return float(value)

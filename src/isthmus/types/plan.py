@@ -98,6 +98,8 @@ class PlanRow:
 class PlanTable:
     """All plans worth having, as arrays; compiled when profiled, decided online.
 
+    The arrays cannot be written to any more.
+
     The time of stage ``s`` of plan ``p`` under conditions ``x`` is
     ``coefficients[p, s] @ x`` (only ``wait`` is not linear). The columns of ``x`` are looked up
     by name. Row ``p`` of every array describes ``rows[p]``.
@@ -144,6 +146,7 @@ class PlanTable:
                 raise ValueError(f"{name} has shape {array.shape}, expected ({count},)")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} holds values that are not finite")
+            array.flags.writeable = False
 
 
 @dataclass(frozen=True)
