@@ -75,6 +75,16 @@ def test_weights_in_typed_fields_and_constant_nodes(tmp_path, run, build):
     np.testing.assert_array_equal(run(tmp_path / "net.onnx", FEED)["y"], run(model, FEED)["y"])
 
 
+def test_what_has_no_bytes_of_its_own_stays_in_the_file(tmp_path, build):
+    model = build([("Relu", "x", "y")], inputs="x", outputs="y")
+    narrow = helper.make_tensor("narrow", onnx.TensorProto.INT4, (4000,), np.zeros(4000, np.int8))
+    texts = helper.make_tensor("texts", onnx.TensorProto.STRING, (200,), [b"a long text"] * 200)
+    model.graph.initializer.extend([narrow, texts])
+    save_sharing_weights({"net": model}, tmp_path)
+    assert (tmp_path / "weights.bin").stat().st_size == 0
+    assert list(onnx.load(tmp_path / "net.onnx").graph.initializer) == [narrow, texts]
+
+
 def test_a_large_constant_that_is_an_output_stays_a_node(tmp_path, build):
     constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(WEIGHT))
     model = build([("Relu", "x", "y"), constant], inputs="x", outputs="y c")
