@@ -77,6 +77,7 @@ def test_all_rules_reach_the_device(run, options, rules):
         (["--hedge", "5%"], "without a --deadline"),
         (["--power", "compute=1"], "needs watts for each of"),
         (["--variant", "large"], "it has small"),
+        (["--mode", "only_edge"], "only_edge needs a --server"),
     ],
 )
 def test_rules_that_cannot_be_are_named_and_nothing_is_opened(run, options, message):

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from isthmus.cli import main as cli
-from isthmus.errors import ModelError
+from isthmus.errors import ModelError, ServerUnreachableError
 
 
 @pytest.fixture
@@ -51,6 +51,11 @@ def test_a_command_may_have_commands_of_its_own(run):
     ("error", "line"),
     [
         (ModelError("net.onnx: truncated"), "error: net.onnx: truncated\n"),
+        (
+            ServerUnreachableError("http://edge:8000: Connection refused"),
+            "error: http://edge:8000: Connection refused; is `isthmus serve` running there, and "
+            "open to this device (--host)?\n",
+        ),
         (OSError(28, "No space left on device"), "error: No space left on device\n"),
         (PermissionError(13, "Permission denied", "/x"), "error: /x: Permission denied\n"),
     ],

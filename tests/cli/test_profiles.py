@@ -69,6 +69,13 @@ def test_export_to_standard_output_is_json_alone(path):
     assert json.loads(run("export", "-", "--store", path).stdout)["schema"] == 2
 
 
+@pytest.mark.parametrize("command", [["list"], ["export", "-"], ["forget", "--all"]])
+def test_where_nothing_is_kept_nothing_is_made(tmp_path, command):
+    with pytest.raises(StoreError, match="nothing is kept there yet"):
+        run(*command, "--store", tmp_path / "deep" / "p.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_no_export_is_refused(path, tmp_path):
     (tmp_path / "x").write_text("[")
     with pytest.raises(StoreError, match="no JSON"):

@@ -193,6 +193,8 @@ def test_an_interrupted_profile_says_that_it_can_be_gone_on_with(built, server, 
     result = run(profile, built[0], "--server", server)
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
+    result = run(profile, built[0], "--server", server, "--fresh")
+    assert "the same command without --fresh goes on" in result.stderr
 
 
 def test_a_store_that_cannot_be_is_named_and_profiling_goes_on(built, server, tmp_path):

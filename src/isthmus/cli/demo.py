@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.zoo import zoo_package
 from isthmus.errors import LabError
@@ -31,7 +31,10 @@ _PART_TITLES = {
 
 def command(
     folder: Annotated[
-        Path, typer.Option(help="Where the bundle and the figure go; reused the next time.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Where the bundle and the figure go; reused the next time."
+        ),
     ] = Path("demo"),
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Build and profile again, whatever is there.")
@@ -46,12 +49,11 @@ def command(
     ] = False,
     settings_file: Annotated[
         Path | None,
-        typer.Option("--settings", help="Another settings file (TOML) than the package's."),
+        typer.Option(
+            "--settings", metavar="FILE", help="Another settings file (TOML) than the package's."
+        ),
     ] = None,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """Run a real classifier across a slower device, slow links and a real server.
 
@@ -229,5 +231,8 @@ def _summary(figures: dict[str, Any]) -> str:
         f"turn (median, 95 % interval): {links}",
     ]
     if "noise_floor_ratio" in figures:
-        lines.append(f"noise floor (isthmus run twice): {figures['noise_floor_ratio']:.1%}")
+        lines.append(
+            "noise floor (isthmus run twice, farthest end of these intervals): "
+            f"{figures['noise_floor_ratio']:.1%}"
+        )
     return "\n".join(lines)

@@ -25,17 +25,22 @@ __all__ = ["command"]
 @takes_rules
 def command(
     *,
-    bundle: Annotated[Path, typer.Argument(help="A profiled bundle.")],
-    images: Annotated[list[Path], typer.Argument(help="Photographs (JPEG, PNG, WebP).")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A profiled bundle.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOGRAPH", help="JPEG, PNG, WebP and others.")
+    ],
     server: Annotated[
         str | None,
         typer.Option(
+            metavar="URL",
             callback=checked_server,
             help="The edge server, e.g. http://edge:8000; without it all runs here.",
         ),
     ] = None,
     rules: Rules,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Threads of one inference here.")
+    ] = 1,
     json_target: JsonTarget = None,
 ) -> None:
     """Classify photographs, each by the plan that suits it now.
@@ -45,6 +50,8 @@ def command(
     """
     from isthmus.device.client import Device
 
+    if server is None and rules.mode == "only_edge":
+        raise typer.BadParameter("only_edge needs a --server", param_hint="--mode")
     opened = bundle_for(rules, bundle)
     out = console(stderr=json_target == "-")
     records = []

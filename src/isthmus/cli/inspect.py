@@ -29,7 +29,7 @@ _WIDE = 150  # columns
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="An ONNX file, or a bundle.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file, or a bundle.")],
     shape_texts: ShapesOption = None,
     json_target: JsonTarget = None,
 ) -> None:

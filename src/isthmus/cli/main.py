@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from isthmus import __version__
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, ServerUnreachableError
 
 if TYPE_CHECKING:
     import typer
@@ -100,7 +100,12 @@ def main() -> None:
     """
     arguments = sys.argv[1:]
     try:
-        application(arguments)(args=arguments, prog_name="isthmus")
+        from typer.main import get_command
+
+        from isthmus.cli.help import with_readable_help
+
+        command = with_readable_help(get_command(application(arguments)))
+        command(args=arguments, prog_name="isthmus")
     except SystemExit as end:
         if end.code == 130:
             print("stopped", file=sys.stderr)
@@ -117,6 +122,8 @@ def main() -> None:
         if package in ("", "isthmus"):
             raise
         _fail(f"this command needs {package!r}, which is not installed: install isthmus[all]")
+    except ServerUnreachableError as error:
+        _fail(f"{error}; is `isthmus serve` running there, and open to this device (--host)?")
     except IsthmusError as error:
         _fail(str(error))
     except OSError as error:

@@ -26,36 +26,41 @@ __all__ = ["command"]
 @takes_rules
 def command(
     *,
-    bundle: Annotated[Path, typer.Argument(help="A profiled bundle.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A profiled bundle.")],
     uplink: Annotated[
-        str | None, typer.Option(help="Rate to the server, e.g. 10mbit; else as profiled.")
+        str | None,
+        typer.Option(metavar="RATE", help="To the server, e.g. 10mbit; else as profiled."),
     ] = None,
     downlink: Annotated[
-        str | None, typer.Option(help="Rate from the server; else the uplink's.")
+        str | None, typer.Option(metavar="RATE", help="From the server; else the uplink's.")
     ] = None,
     rtt: Annotated[
-        str | None, typer.Option(help="Round trip, e.g. 20ms; else as profiled.")
+        str | None, typer.Option(metavar="TIME", help="Round trip, e.g. 20ms; else as profiled.")
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="The photograph.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="The photograph.")] = None,
     size: Annotated[
-        str | None, typer.Option(help="Instead of a photograph: a JPEG of so many pixels, WxH.")
+        str | None,
+        typer.Option(metavar="WxH", help="Instead of a photograph: a JPEG of so many pixels."),
     ] = None,
     file_bytes: Annotated[
-        int | None, typer.Option(min=1, help="With --size: the file's bytes.")
+        int | None, typer.Option(min=1, metavar="BYTES", help="With --size: the file's bytes.")
     ] = None,
     rules: Rules,
     connection: Annotated[
         str,
         typer.Option(
+            metavar="STATE",
             help="warm: sends as fast as the link; idle: TCP starts slowly again; new: it has to "
-            "be made first, too."
+            "be made first, too.",
         ),
     ] = "warm",
     server_slowdown: Annotated[
-        float, typer.Option(help="How much slower the server is than when profiled.")
+        float,
+        typer.Option(metavar="TIMES", help="How much slower the server is than when profiled."),
     ] = 1.0,
     device_slowdown: Annotated[
-        float, typer.Option(help="How much slower the device is than when profiled.")
+        float,
+        typer.Option(metavar="TIMES", help="How much slower the device is than when profiled."),
     ] = 1.0,
     device_model: Annotated[
         str | None,
@@ -81,7 +86,9 @@ def command(
             help="With --device-model: each inference loads its part first, as in Edgent's table.",
         ),
     ] = False,
-    runners_up: Annotated[int, typer.Option(min=0, help="How many runners-up to print.")] = 5,
+    runners_up: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many of them to print.")
+    ] = 5,
     map_target: Annotated[
         Path | None,
         typer.Option(

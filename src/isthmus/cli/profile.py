@@ -17,6 +17,7 @@ from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.units import (
     checked_server,
+    megabits,
     milliseconds,
     parsed,
     ratio_from_text,
@@ -33,46 +34,61 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_AGAIN = {False: "the same command", True: "the same command without --fresh"}
 _DAY_S = 86400.0
 
 
 def command(
     bundle: Annotated[
-        Path | None, typer.Argument(help="The bundle, from `isthmus build`.", show_default=False)
+        Path | None, typer.Argument(metavar="BUNDLE", help="From `isthmus build`.")
     ] = None,
     server: Annotated[
         str | None,
-        typer.Option(callback=checked_server, help="The edge server, e.g. http://edge:8000."),
+        typer.Option(
+            metavar="URL", callback=checked_server, help="The edge server, e.g. http://edge:8000."
+        ),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(
+            metavar="SHARE",
             help="Run each plan until half the 95 % confidence interval of its median is this "
-            "share of it."
+            "share of it.",
         ),
     ] = "5%",
     budget: Annotated[
-        str, typer.Option(help="Run no plan again after this time that was run at all.")
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="For running plans again and again; each is run a few times in any case.",
+        ),
     ] = "60s",
     pause: Annotated[
         str | None,
         typer.Option(
+            metavar="TIME",
             help="Idle before each run, e.g. 500ms, if requests will come as seldom: "
-            "a processor that was idle is slower."
+            "a processor that was idle is slower.",
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference here.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Threads of one inference here.")
+    ] = 1,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure everything again, whatever is known.")
     ] = False,
     max_age: Annotated[
-        float, typer.Option(min=0, help="Measure again what is known for more days than these.")
+        float,
+        typer.Option(
+            min=0, metavar="DAYS", help="Measure again what is known for more days than these."
+        ),
     ] = 30,
     store: Annotated[
         Path | None,
         typer.Option(
-            help="Where measurements are kept; by default $ISTHMUS_PROFILES, or a file in your "
-            "data folder."
+            metavar="FILE",
+            help="Where measurements are kept; by default a file in your data folder, or what "
+            "$ISTHMUS_PROFILES names.",
         ),
     ] = None,
     no_store: Annotated[
@@ -89,8 +105,9 @@ def command(
     networks: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="PATH",
             help="With --layers: an ONNX file, or a folder of them; may be repeated. Default: "
-            "those of isthmus-zoo."
+            "those of isthmus-zoo.",
         ),
     ] = None,
     save_model: Annotated[
@@ -169,7 +186,7 @@ def command(
             rounds, completion = _completed(bundle, profile, complete, progress)
         except KeyboardInterrupt:
             if not (trouble or no_store):
-                print("what was measured is kept: the same command goes on", file=sys.stderr)
+                print(f"what was measured is kept: {_AGAIN[fresh]} goes on", file=sys.stderr)
             raise
     report = reports[-1]
     if json_target is not None:
@@ -188,7 +205,7 @@ def command(
     out.print(
         f"{bundle}: {len(report.table.rows)} plans, {_measured(reports)} in "
         f"{sum(r.runs for r in reports)} runs, {sum(r.elapsed_s for r in reports):.1f} s; "
-        f"link now {link.uplink_bytes_per_s * 8e-6:.1f} Mbit/s up, "
+        f"link now {megabits(link.uplink_bytes_per_s)} up, "
         f"round trip {milliseconds(link.rtt_s)}\n"
         f"next: isthmus infer {bundle} PHOTO.jpg --server {server}",
         markup=False,

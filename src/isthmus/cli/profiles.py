@@ -27,15 +27,28 @@ command = typer.Typer(
 StoreFile = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="The store; by default $ISTHMUS_PROFILES, or a file in your data folder."
+        metavar="FILE",
+        help="The store; by default a file in your data folder, or what $ISTHMUS_PROFILES names.",
     ),
 ]
 
 
-def _opened(path: Path | None) -> ProfileStore:
+def _opened(path: Path | None, *, is_made: bool = False) -> ProfileStore:
+    """Open the store.
+
+    Args:
+        path: Its file; ``None`` for the user's.
+        is_made: Whether it is made if there is none; else that is an error.
+    """
+    from isthmus.errors import StoreError
     from isthmus.profiling.store import ProfileStore, default_path
 
-    return ProfileStore(path or default_path())
+    path = path or default_path()
+    if not is_made and not path.exists():
+        raise StoreError(
+            f"{path}: nothing is kept there yet; `isthmus profile` keeps what it finds"
+        )
+    return ProfileStore(path)
 
 
 @command.command("list")
@@ -86,7 +99,7 @@ def list_profiles(
 
 @command.command("export")
 def export_profiles(
-    file: Annotated[str, typer.Argument(help="The JSON file to write; - prints.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The JSON file to write; - prints.")],
     store: StoreFile = None,
 ) -> None:
     """Write all measurements as JSON, to be imported elsewhere.
@@ -104,7 +117,9 @@ def export_profiles(
 
 @command.command("import")
 def import_profiles(
-    file: Annotated[Path, typer.Argument(help="A file that `isthmus profiles export` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="That `isthmus profiles export` wrote.")
+    ],
     as_this_device: Annotated[
         bool,
         typer.Option(
@@ -124,7 +139,7 @@ def import_profiles(
         exported = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is no JSON: {error}") from error
-    with _opened(store) as opened:
+    with _opened(store, is_made=True) as opened:
         taken, known = opened.import_json(
             exported, device=platform.node() if as_this_device else None
         )
@@ -138,11 +153,17 @@ def import_profiles(
 @command.command("forget")
 def forget_profiles(
     network: Annotated[
-        str | None, typer.Option(help="Of this network: the beginning of its file's SHA-256.")
+        str | None,
+        typer.Option(
+            metavar="SHA256", help="Of this network: the beginning of its file's SHA-256."
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Made on the device of this name.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Made on the device of this name.")
+    ] = None,
     server: Annotated[
-        str | None, typer.Option(help="Made with a server whose address has this in it.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Made with a server whose address has this in it."),
     ] = None,
     older_than: Annotated[
         float | None, typer.Option(min=0, metavar="DAYS", help="Older than these days.")

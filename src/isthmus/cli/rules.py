@@ -45,10 +45,13 @@ def rules_from_options(
     *,
     deadline: Annotated[
         str | None,
-        typer.Option(help="When the answer is needed, e.g. 80ms: the best plan that is in time."),
+        typer.Option(
+            metavar="TIME", help="When the answer is needed, e.g. 80ms: the best plan in time."
+        ),
     ] = None,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Use only this network; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Use only this network; may be repeated."),
     ] = None,
     no_pixels_leave: Annotated[
         bool, typer.Option("--no-pixels-leave", help="Send no photograph, only inner tensors.")
@@ -56,9 +59,10 @@ def rules_from_options(
     objective: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="What the best plan is: most_accurate (unless you say otherwise), "
             "least_latency, least_energy of the device, or greatest_throughput of a stream of "
-            "photographs."
+            "photographs.",
         ),
     ] = None,
     fastest: Annotated[
@@ -68,16 +72,16 @@ def rules_from_options(
             help="Short for --objective least_latency: the fastest plan, of any network.",
         ),
     ] = False,
-    mode: Annotated[str, typer.Option(help=_MODE_HELP)] = "auto",
+    mode: Annotated[str, typer.Option(metavar="NAME", help=_MODE_HELP)] = "auto",
     max_sent_bytes: Annotated[
-        int | None, typer.Option(min=0, help="No plan that sends more than so many bytes.")
+        int | None, typer.Option(min=0, metavar="BYTES", help="No plan that sends more than this.")
     ] = None,
     power: Annotated[
         str | None,
         typer.Option(
             metavar="WATTS",
             help="What your device draws beyond its rest, e.g. "
-            "compute=2.0,send=1.2,wait=0.2,receive=0.9; without it energies are illustrative.",
+            "compute=2,send=1,wait=0,receive=1; without it energies are illustrative.",
         ),
     ] = None,
     hedge: Annotated[

@@ -20,25 +20,38 @@ def command(
     ],
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on; 0.0.0.0 for all.", show_default="127.0.0.1"),
+        typer.Option(
+            metavar="ADDRESS", help="To listen on; 0.0.0.0 for all.", show_default="127.0.0.1"
+        ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="TCP port; 0 picks a free one.", show_default="8000"),
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="TCP port; 0 picks a free one.",
+            show_default="8000",
+        ),
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads of one inference.", show_default="all processors"),
+        typer.Option(
+            min=1, metavar="N", help="Threads of one inference.", show_default="all processors"
+        ),
     ] = None,
     max_body_mib: Annotated[
         float | None,
-        typer.Option(min=0.001, max=4096, help="Largest request, MiB.", show_default="64"),
+        typer.Option(
+            min=0.001, max=4096, metavar="MIB", help="Largest request.", show_default="64"
+        ),
     ] = None,
     max_image_pixels: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=128_000_000,
+            metavar="PIXELS",
             help="Largest photograph, pixels (width x height).",
             show_default="128000000",
         ),

@@ -20,12 +20,14 @@ __all__ = ["command"]
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="The ONNX file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file.")],
     tensors: Annotated[
         list[str],
         typer.Option("--at", metavar="TENSOR", help="A tensor that crosses; may be repeated."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the two parts.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the two parts.")
+    ],
     shape_texts: ShapesOption = None,
     as_repository: Annotated[
         bool,

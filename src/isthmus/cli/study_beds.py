@@ -18,11 +18,16 @@ __all__ = ["command"]
 
 def command(
     folder: Annotated[
-        Path, typer.Option(help="Where the bundles go, one for each bed; reused the next time.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Where the bundles go, one for each bed; reused the next time."
+        ),
     ] = Path("beds"),
     settings_file: Annotated[
         Path | None,
-        typer.Option("--settings", help="Another settings file (TOML) than the demo's."),
+        typer.Option(
+            "--settings", metavar="FILE", help="Another settings file (TOML) than the demo's."
+        ),
     ] = None,
     json_target: JsonTarget = None,
 ) -> None:

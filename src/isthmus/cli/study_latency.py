@@ -40,14 +40,19 @@ _COLUMNS = {
 def command(
     networks: Annotated[
         list[str] | None,
-        typer.Option(help="Only networks of this name, e.g. 'light_*'; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="Only networks of this name, e.g. 'light_*'; may be repeated."
+        ),
     ] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help=f"Only this part: {_PARTS}; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help=f"Only this part: {_PARTS}; may be repeated."),
     ] = None,
     folder: Annotated[
         Path,
-        typer.Option(help="Keeps what was measured; what is there is not measured again."),
+        typer.Option(
+            metavar="FOLDER", help="Keeps what was measured; what is there is not measured again."
+        ),
     ] = Path("latency"),
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure networks for half the time.")

@@ -24,9 +24,13 @@ __all__ = ["command"]
 def command(
     graphs: Annotated[
         list[str] | None,
-        typer.Option(help="Only networks of this name, e.g. 'light_*'; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="Only networks of this name, e.g. 'light_*'; may be repeated."
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="About how long it may take.")] = 120.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="About how long it may take.")
+    ] = 120.0,
     json_target: JsonTarget = None,
 ) -> None:
     """Compare ways to find a network's best cut: their time, and what they miss.

@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 def command(
     repeats: Annotated[
-        int, typer.Option(min=1, help="How often each exchange is made on each link.")
+        int, typer.Option(min=1, metavar="N", help="How often each exchange is made on each link.")
     ] = 2,
     json_target: JsonTarget = None,
 ) -> None:

@@ -269,7 +269,7 @@ class ProfileStore:
         elif version != _VERSION:
             raise StoreError(
                 f"{self.path}: the store has version {version}, this software uses {_VERSION}; "
-                f"move it away or name another one with {STORE_VARIABLE}"
+                f"{_AWAY}, or name another one with {STORE_VARIABLE}"
             )
 
     def _content(self, text: str) -> Mapping[str, Any]:

@@ -1,0 +1,40 @@
+"""Help is laid out for the terminal that it is read on."""
+
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from isthmus.cli.help import with_readable_help
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.command("one")
+def one(*, quick: bool = typer.Option(False, "--quick", help="Sooner."), name: str = "x") -> None:
+    """Do it.
+
+    This paragraph is written on two lines
+    in its docstring, wherever they end.
+
+    Example: isthmus one
+    """
+
+
+@app.command("two")
+def two() -> None:
+    """Do the other."""
+
+
+def test_a_paragraph_is_one_line_and_stays_a_paragraph():
+    command = with_readable_help(get_command(app)).commands["one"]
+    assert command.help.split("\n\n") == [
+        "Do it.",
+        "This paragraph is written on two lines in its docstring, wherever they end.",
+        "Example: isthmus one",
+    ]
+
+
+def test_flags_name_no_type_and_options_do():
+    command = with_readable_help(get_command(app)).commands["one"]
+    assert {p.name: p.metavar for p in command.params} == {"quick": "", "name": None}
+    assert CliRunner().invoke(app, ["one", "--quick"]).exit_code == 0
