@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from isthmus.errors import NoPlanError
+from isthmus.planning.batch import choose_many
 from isthmus.planning.columns import columns_for
 from isthmus.planning.decide import decide, decide_many, intervals_s, predict, will_be_late
 from isthmus.planning.hedging import SAFE_RATIO, late_ratio
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
+from isthmus.planning.view import view_of
 from isthmus.types.conditions import Conditions, ImageFacts
 from isthmus.types.link import Link, stall_rounds
 from isthmus.types.plan import FAMILIES, SITE_FAMILIES, PlanRow, Rules
@@ -417,3 +419,37 @@ def test_each_photographs_size_says_how_many_rounds_it_stalls():
             expected_s = 0.05 + (size + sent) / 1e7 + stalls_s[rounds]
             assert plan.stages_s["upload"] == pytest.approx(expected_s)
             assert sum(plan.stages_s.values()) == pytest.approx(plan.latency_s)
+
+
+def test_many_at_once_decide_themselves_but_for_ties():
+    """Else ``decide`` would decide, and agree with itself."""
+    rng = np.random.default_rng(5)
+    entries = [
+        entry(
+            FAMILIES[i % len(FAMILIES)], float(rng.uniform(0, 0.1)), float(rng.uniform(0, 0.1)),
+            float(10.0 ** rng.uniform(1, 6)), name=f"net{i}", accuracy=float(rng.uniform(0.5, 0.9)),
+            residual_s=float(rng.uniform(0, 0.01)),
+        )
+        for i in range(30)
+    ]  # fmt: skip
+    table = table_of(*entries)
+    cases = [random_conditions(rng) for _ in range(60)]
+    cases = [dataclasses.replace(c, is_server_available=True, unit_ready_s={}) for c in cases]
+    for rules in (Rules("least_latency"), Rules(deadline_s=0.2, hedge_above_ratio=0.03)):
+        chosen, is_clear = choose_many(view_of(table, cases[0], rules), cases, rules)
+        assert is_clear.mean() > 0.9
+        for n in np.flatnonzero(is_clear):
+            plan = decide(table, cases[n], rules)
+            assert chosen.index[n] == plan.index
+            assert chosen.hedge_index[n] == (-1 if plan.hedge is None else plan.hedge.index)
+
+
+@pytest.mark.parametrize("doublings", range(6))
+def test_a_round_that_just_fills_the_link_is_one_or_many_alike(doublings):
+    """Round figures meet the very limit; the spread jumps there by a round trip's."""
+    table = table_of(entry("split", 0.0, 0.01, 7_500_000.0))
+    for rate in (1e4, 1e5, 3e5, 1e6, 7e6, 1e7):
+        link = Link(rate, rate, 12_500 / rate * 2**doublings, 0.1, 0.1, 0.005)
+        now = Conditions(link, window_bytes=12_500.0)
+        many = decide_many(table, [now])
+        assert many.latency_sd_s[0] == pytest.approx(decide(table, now).latency_sd_s, rel=1e-12)

@@ -23,15 +23,15 @@ decided by ``planning.batch``, hedges by ``planning.hedging``.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.errors import ConditionsError, NoPlanError
-from isthmus.planning.batch import choose_many
+from isthmus.planning.batch import AT_ONCE, Decisions, choose_many
 from isthmus.planning.energy import energy_j
 from isthmus.planning.hedging import (
     SAFE_RATIO,
@@ -42,7 +42,7 @@ from isthmus.planning.hedging import (
 )
 from isthmus.planning.objectives import TIE_RATIO, costs_of, intervals_of
 from isthmus.planning.prediction import Prediction, first_least, predicted, spread_of, stall_s
-from isthmus.planning.view import View, images_made, view_of
+from isthmus.planning.view import View, view_of
 from isthmus.types.conditions import Conditions
 from isthmus.types.plan import SITE_FAMILIES, STAGES, Plan, PlanTable, Rules
 
@@ -57,31 +57,6 @@ PREFERENCE_RATIO = 1.2
 _ANY = Rules()
 _NO_STAGES_S = dict.fromkeys(STAGES, 0.0)
 _PREFERRED_SITES = {"prefer_device": "device", "prefer_edge": "edge"}
-
-
-@dataclass(frozen=True, eq=False)
-class Decisions:
-    """What was decided for each of ``N`` conditions.
-
-    Attributes:
-        index: Row of the table, int ``[N]``.
-        latency_s: Predicted mean latency, float64 ``[N]``, seconds.
-        latency_sd_s: Predicted standard deviation, float64 ``[N]``, seconds.
-        slack_s: Deadline minus mean minus the safety margin, float64 ``[N]``, seconds; infinite
-            without a deadline.
-        late_ratio: Probability that no answer is in time, a hedge's counted, float64 ``[N]``.
-        hedge_index: Row of the table of the hedge, int ``[N]``; -1 where there is none.
-        hedge_start_s: Seconds after the request at which it starts, float64 ``[N]``; infinite
-            where there is none.
-    """
-
-    index: NDArray[np.intp]
-    latency_s: NDArray[np.float64]
-    latency_sd_s: NDArray[np.float64]
-    slack_s: NDArray[np.float64]
-    late_ratio: NDArray[np.float64]
-    hedge_index: NDArray[np.intp]
-    hedge_start_s: NDArray[np.float64]
 
 
 def decide(table: PlanTable, conditions: Conditions, rules: Rules = _ANY) -> Plan:
@@ -257,10 +232,11 @@ def decide_many(
     clear = np.zeros(count, bool)
     if rules.mode not in _PREFERRED_SITES:
         for view, members in _by_view(table, conditions, rules):
-            chosen = choose_many(view, [conditions[n] for n in members], rules)
-            for target, values in zip(_arrays(found), chosen.arrays, strict=True):
-                target[members] = values
-            clear[members] = chosen.is_clear
+            chosen, is_clear = choose_many(view, [conditions[n] for n in members], rules)
+            at = np.array(members)
+            clear[at] = is_clear
+            for target, values in zip(vars(found).values(), vars(chosen).values(), strict=True):
+                target[at] = values
     for n in np.flatnonzero(~clear).tolist():
         plan = decide(table, conditions[n], rules)
         late, hedge = plan.late_ratio, plan.hedge
@@ -272,30 +248,23 @@ def decide_many(
     return found
 
 
-def _arrays(found: Decisions) -> tuple[NDArray[np.generic], ...]:
-    return (
-        found.index, found.latency_s, found.latency_sd_s, found.slack_s, found.late_ratio,
-        found.hedge_index, found.hedge_start_s,
-    )  # fmt: skip
-
-
 def _by_view(
     table: PlanTable, conditions: Sequence[Conditions], rules: Rules
 ) -> Iterable[tuple[View, list[int]]]:
-    """Yield each view with the instants at which its rows may be chosen."""
-    groups: dict[int, tuple[View, list[int]]] = {}
-    plain: dict[tuple[bool, bool, int], View] = {}
+    """Yield views with instants at which their rows may be chosen, not too many at once."""
+    alike: dict[tuple[bool, bool, int, int], list[int]] = defaultdict(list)
     for n, now in enumerate(conditions):
-        key = (now.is_server_available, now.cloud is None, images_made(table, now.image))
-        view = None
-        if not now.unit_ready_s and rules.max_sent_bytes is None:
-            view = plain.get(key)
-        if view is None:
-            view = view_of(table, now, rules)
-            if not now.unit_ready_s:
-                plain[key] = view
-        groups.setdefault(id(view), (view, []))[1].append(n)
-    return groups.values()
+        ready_s = id(now.unit_ready_s) if now.unit_ready_s else 0
+        alike[now.is_server_available, now.cloud is None, id(now.image), ready_s].append(n)
+    groups: dict[int, tuple[View, list[int]]] = {}
+    for members in alike.values():
+        view = view_of(table, conditions[members[0]], rules)
+        groups.setdefault(id(view), (view, []))[1].extend(members)
+    for view, members in groups.values():
+        parts = -(-len(members) * len(view.candidates) // AT_ONCE)
+        step = -(-len(members) // parts)
+        for first in range(0, len(members), step):
+            yield view, members[first : first + step]
 
 
 def _decide_preferring(table: PlanTable, conditions: Conditions, rules: Rules) -> Plan:

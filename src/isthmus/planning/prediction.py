@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
         x: Values of the view's columns, length ``L``.
         latencies_s: Mean latencies, seconds, float64 ``[V]``; read one by ``item``.
         waits_s: Seconds in ``wait``, by position; those that are not named do not wait.
-        rounds: Round trips that messages stall, int ``[V]``; ``None`` where nothing stalls.
+        rounds: Round trips that messages stall, float64 ``[V]``; ``None`` where nothing stalls.
         file_bytes: Of the photograph.
         spreads_s: Those that have been asked for, by position.
     """
@@ -47,7 +47,7 @@ class Prediction(NamedTuple):
     x: list[float]
     latencies_s: NDArray[np.float64]
     waits_s: Mapping[int, float]
-    rounds: NDArray[np.intp] | None
+    rounds: NDArray[np.float64] | None
     file_bytes: float
     spreads_s: dict[int, float]
 
@@ -115,14 +115,14 @@ def spread_of(now: Prediction, position: int) -> float:
     """Return the standard deviation of a candidate's latency, seconds."""
     found = now.spreads_s.get(position)
     if found is None:
-        rounds = 0 if now.rounds is None else now.rounds.item(position)
+        rounds = 0.0 if now.rounds is None else now.rounds.item(position)
         candidate, window_bytes = now.view.candidates[position], now.conditions.window_bytes
         found = now.spreads_s[position] = spread_s(candidate, now.numbers, rounds, window_bytes)
     return found
 
 
 def spread_s(
-    candidate: Candidate, numbers: Numbers, rounds: int = 0, window_bytes: float = 0.0
+    candidate: Candidate, numbers: Numbers, rounds: float = 0.0, window_bytes: float = 0.0
 ) -> float:
     """Return the standard deviation of a candidate's latency, seconds.
 
@@ -150,7 +150,7 @@ def spread_s(
 
 
 def _spread_together_s(
-    candidate: Candidate, numbers: Numbers, variance: float, rounds: int, window_bytes: float
+    candidate: Candidate, numbers: Numbers, variance: float, rounds: float, window_bytes: float
 ) -> float:
     """Return the same where bases err together, or slow start stalls."""
     features, sds = numbers.features, numbers.sds

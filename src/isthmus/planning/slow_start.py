@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.types.link import MOST_ROUNDS, stall_rounds
+from isthmus.types.link import MOST_ROUNDS
 
 if TYPE_CHECKING:
     from isthmus.planning.view import View
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Slowed", "rounds_of", "slowed_of"]
 
 _WINDOWS_KEPT = 64
-_DOUBLED = np.exp2(np.arange(MOST_ROUNDS + 1)) - 1.0
 
 
 class Slowed(NamedTuple):
@@ -31,11 +30,11 @@ class Slowed(NamedTuple):
     Attributes:
         totals: The view's, and two more columns for what stalls add: seconds of each second per
             uplink byte, and of each second of a round trip; float64 ``[V, L + 2]``.
-        rounds: Round trips that each one stalls, int ``[V]``.
+        rounds: Round trips that each one stalls, float64 ``[V]``.
     """
 
     totals: NDArray[np.float64]
-    rounds: NDArray[np.intp]
+    rounds: NDArray[np.float64]
 
 
 def slowed_of(view: View, window_bytes: float, most: int, file_bytes: float) -> Slowed:
@@ -47,21 +46,19 @@ def slowed_of(view: View, window_bytes: float, most: int, file_bytes: float) -> 
         most: ``Link.rounds_to_fill`` of it; no message stalls more rounds.
         file_bytes: Of the photograph; 0 where there is none.
     """
-    size = 0
-    if len(view.files):
-        limits = view.limits.get(window_bytes)
-        if limits is None:
-            limits = _limits(view.arrays.sent_bytes[view.files], window_bytes)
-            if len(view.limits) >= _WINDOWS_KEPT:
-                view.limits.clear()
-            view.limits[window_bytes] = limits
-        size = bisect_left(limits, file_bytes)
+    limits = view.limits.get(window_bytes)
+    if limits is None:
+        limits = _limits(view, window_bytes)
+        if len(view.limits) >= _WINDOWS_KEPT:
+            view.limits.clear()
+        view.limits[window_bytes] = limits
+    size = bisect_left(limits, file_bytes)
     key = (window_bytes, most, size)
     found = view.slowed.get(key)
     if found is None:
         rounds = np.minimum(rounds_of(view, window_bytes, file_bytes), most)
         waits = view.arrays.waits
-        saved = -window_bytes * _DOUBLED[rounds] * waits
+        saved = -window_bytes * (np.exp2(rounds) - 1.0) * waits
         found = Slowed(np.column_stack((view.totals, saved, rounds * waits)), rounds)
         if len(view.slowed) >= _WINDOWS_KEPT:
             view.slowed.clear()
@@ -69,44 +66,33 @@ def slowed_of(view: View, window_bytes: float, most: int, file_bytes: float) -> 
     return found
 
 
-def _limits(sent_bytes: NDArray[np.float64], window_bytes: float) -> list[float]:
+def _limits(view: View, window_bytes: float) -> list[float]:
     """Return the photographs' sizes, ascending, above which some message needs a round more."""
-    limits = np.subtract.outer(window_bytes * _DOUBLED[1:], sent_bytes).ravel()
-    limits.sort()
-    found: list[float] = limits.tolist()
+    sends_file = view.arrays.files > 0
+    sent_bytes = view.arrays.message_bytes[sends_file]
+    doubled = np.exp2(np.arange(1, MOST_ROUNDS + 1)) - 1.0
+    limits = np.subtract.outer(window_bytes * doubled, sent_bytes) / view.arrays.files[sends_file]
+    found: list[float] = np.sort(limits, axis=None).tolist()
     return found
 
 
-def rounds_of(view: View, window_bytes: float, file_bytes: float) -> NDArray[np.intp]:
-    """Return how many rounds beyond its first each candidate's message needs, int ``[V]``.
+def rounds_of(
+    view: View, window_bytes: float | NDArray[np.float64], file_bytes: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how many rounds beyond its first each candidate's message needs: ``stall_rounds``.
 
     While the window doubles, so that links that are full before need no more than
-    ``len(Link.stalls_s(window_bytes)) - 1`` of them; 0 for local ones.
+    ``Link.rounds_to_fill`` of them; 0 for local ones.
 
     Args:
         view: The candidates.
-        window_bytes: The first round's, from 1 on and finite.
-        file_bytes: Of the photograph; 0 where there is none.
+        window_bytes: The first round's, from 1 on; one, or float64 ``[G, 1]``.
+        file_bytes: Of the photograph, 0 where there is none; likewise.
+
+    Returns:
+        Whole numbers, float64 ``[V]`` or ``[G, V]``.
     """
-    found = view.rounds.get(window_bytes)
-    if found is None:
-        found = _rounds(view.arrays.sent_bytes * view.arrays.is_remote, window_bytes)
-        if len(view.rounds) >= _WINDOWS_KEPT:
-            view.rounds.clear()
-        view.rounds[window_bytes] = found
-    if not len(view.files):
-        return found
-    least, largest = view.files_bytes
-    rounds = stall_rounds(least + file_bytes, window_bytes)
-    found = found.copy()
-    if rounds == stall_rounds(largest + file_bytes, window_bytes):
-        found[view.files] = rounds
-    else:
-        found[view.files] = _rounds(view.arrays.sent_bytes[view.files] + file_bytes, window_bytes)
-    return found
-
-
-def _rounds(sent_bytes: NDArray[np.float64], window_bytes: float) -> NDArray[np.intp]:
-    """Return ``stall_rounds`` of many messages."""
-    rounds = [stall_rounds(size, window_bytes) for size in sent_bytes.tolist()]
-    return np.array(rounds, np.intp)
+    arrays = view.arrays
+    sent_bytes = arrays.message_bytes + arrays.files * file_bytes
+    found: NDArray[np.float64] = np.ceil(np.log2(sent_bytes / window_bytes + 1.0)) - 1.0
+    return np.maximum(found, 0.0, out=found)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import NoPlanError
-from isthmus.planning.columns import layout_of
+from isthmus.planning.columns import BASES, layout_of
 from isthmus.planning.energy import STAGES_BY_STATE
 from isthmus.planning.slow_start import Slowed
 from isthmus.planning.small_files import (
@@ -25,10 +25,10 @@ from isthmus.planning.small_files import (
     small_files_of,
     with_file_sent,
 )
-from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.conditions import Conditions
 from isthmus.types.plan import STAGES, PlanRow, PlanTable, Rules
 
-__all__ = ["Candidate", "View", "exclusions", "images_made", "view_of"]
+__all__ = ["Candidate", "View", "exclusions", "view_of"]
 
 _AFTER_HEAD = STAGES.index("head") + 1
 _UPLOAD = STAGES.index("upload")
@@ -82,18 +82,16 @@ class View(NamedTuple):
         decode_targets: See ``columns.Layout``.
         totals: Coefficients summed over the stages, float64 ``[V, L]``.
         arrivals: Coefficients summed over the stages before ``wait``, float64 ``[V, L]``.
+        bounds: ``totals``, and of each candidate ``sent_bytes_sd``, 1 and ``residual_s``: what
+            deviations, summed, are no less than its spread; float64 ``[V, L + 3]``.
         largest: The largest of ``totals``.
         units: Candidates by the name of the server's unit that they need.
         locals: The local candidates.
-        files: The candidates that send the photograph itself, int ``[F]``.
-        files_bytes: What the least and the largest of them send beside it.
-        has_exits: Whether some candidate may leave at an exit.
         states: With ``least_energy``, ``totals`` by what the device does meanwhile, float64
             ``[4, V, L]``, in the order of ``energy.STAGES_BY_STATE``; else empty.
         arrays: Figures of all candidates, for deciding many at once.
-        rounds: Rounds of TCP's slow start by the window's bytes, int ``[V]`` each, those of
-            ``files`` left out; remembered by ``slow_start``.
-        limits: By the window's bytes, sizes of photographs at which rounds change; likewise.
+        limits: By the window's bytes, sizes of photographs at which the rounds of TCP's slow
+            start change; remembered by ``slow_start``.
         slowed: Candidates by window, rounds until the link is full, and which of those sizes
             the photograph lies between; likewise.
         is_local: Which candidates are local, bool ``[V]``.
@@ -104,15 +102,12 @@ class View(NamedTuple):
     decode_targets: tuple[int, ...]
     totals: NDArray[np.float64]
     arrivals: NDArray[np.float64]
+    bounds: NDArray[np.float64]
     largest: float
     units: Mapping[str, tuple[int, ...]]
     locals: tuple[int, ...]
-    files: NDArray[np.intp]
-    files_bytes: tuple[float, float]
-    has_exits: bool
     states: NDArray[np.float64]
     arrays: Arrays
-    rounds: dict[float, NDArray[np.intp]]
     limits: dict[float, list[float]]
     slowed: dict[tuple[float, int, int], Slowed]
     is_local: NDArray[np.bool_]
@@ -121,18 +116,24 @@ class View(NamedTuple):
 class Arrays(NamedTuple):
     """Figures of candidates, ``[V]`` each, named as in ``Candidate``.
 
-    ``busy`` is float64 ``[V, L]``: coefficients summed over the device's stages before the link.
+    ``rank`` says how many accuracies are greater,
+    ``message_bytes`` are ``sent_bytes`` of remote ones and 0 of local ones, ``busy`` is float64
+    ``[V, L]``: coefficients summed over the device's stages before the link.
     """
 
     row_index: NDArray[np.intp]
     accuracy: NDArray[np.float64]
+    rank: NDArray[np.float64]
     residual_s: NDArray[np.float64]
-    sent_bytes: NDArray[np.float64]
+    message_bytes: NDArray[np.float64]
     sent_bytes_sd: NDArray[np.float64]
+    files: NDArray[np.float64]
     waits: NDArray[np.float64]
-    is_remote: NDArray[np.bool_]
     can_be_hedged: NDArray[np.bool_]
     busy: NDArray[np.float64]
+    bases: NDArray[np.intp]
+    features: NDArray[np.intp]
+    is_of_base: NDArray[np.float64]
 
 
 _Restriction = tuple[
@@ -184,14 +185,6 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
             views.clear()
         views[key] = found
     return found
-
-
-def images_made(table: PlanTable, image: ImageFacts | None) -> int:
-    """Return how many of a table's rows send an image that they make of a photograph.
-
-    Photographs of which as many do have the same views.
-    """
-    return (_kept.get(id(table)) or _keep(table)).small.images_made(image)
 
 
 def _keep(table: PlanTable) -> _Kept:
@@ -277,6 +270,8 @@ def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], layout_for: str) -> V
     layout = layout_of([table.columns[column] for column in needed])
     weighted = weighted[:, :, needed]
     totals = weighted.sum(axis=1)
+    bases = np.array([base for base, _ in layout.sources], np.intp)
+    residual_s, sent_bytes_sd = table.residual_s[indices], table.sent_bytes_sd[indices]
     candidates = tuple(
         _candidate(table, index, weighted[position], layout.sources)
         for position, index in enumerate(indices)
@@ -285,7 +280,6 @@ def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], layout_for: str) -> V
     for position, candidate in enumerate(candidates):
         if not candidate.row.is_local:
             units[candidate.row.unit] = (*units.get(candidate.row.unit, ()), position)
-    with_file = [c.sent_bytes for c in candidates if c.files]
     states = np.empty((0, 0, 0))
     if layout_for == "energy":
         states = np.stack(
@@ -300,25 +294,26 @@ def _lay_out(table: PlanTable, allowed: NDArray[np.bool_], layout_for: str) -> V
         layout.decode_targets,
         totals,
         table.coefficients[indices][:, :_WAIT, needed].sum(axis=1),
+        np.column_stack((totals, sent_bytes_sd, np.ones(len(indices)), residual_s)),
         float(totals.max(initial=0.0)),
         units,
         locals=tuple(i for i, candidate in enumerate(candidates) if candidate.row.is_local),
-        files=np.array([i for i, c in enumerate(candidates) if c.files], np.intp),
-        files_bytes=(min(with_file, default=0.0), max(with_file, default=0.0)),
-        has_exits=any(candidate.waits < 1.0 for candidate in candidates),
         states=states,
         arrays=Arrays(
             row_index=np.array(indices, np.intp),
             accuracy=table.accuracy[indices],
-            residual_s=table.residual_s[indices],
-            sent_bytes=table.sent_bytes[indices],
-            sent_bytes_sd=table.sent_bytes_sd[indices],
+            rank=np.unique(-table.accuracy[indices], return_inverse=True)[1].astype(np.float64),
+            residual_s=residual_s,
+            message_bytes=np.array([0 if c.row.is_local else c.sent_bytes for c in candidates]),
+            sent_bytes_sd=sent_bytes_sd,
+            files=np.array([c.files for c in candidates]),
             waits=1.0 - table.exit_probability[indices],
-            is_remote=np.array([not c.row.is_local for c in candidates]),
             can_be_hedged=np.array([c.can_be_hedged for c in candidates]),
             busy=weighted[:, : len(_BEFORE_LINK)].sum(axis=1),
+            bases=bases,
+            features=np.array([feature for _, feature in layout.sources], np.intp),
+            is_of_base=np.eye(len(BASES))[:, bases],
         ),
-        rounds={},
         limits={},
         slowed={},
         is_local=np.array([c.row.is_local for c in candidates]),
