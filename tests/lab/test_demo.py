@@ -136,7 +136,10 @@ def test_methods_are_compared_on_the_same_photograph_in_the_same_turn():
     at_4 = figures["by_link"]["4"]
     assert "isthmus_paired" not in at_4["isthmus"]
     assert at_4["device_only"]["isthmus_paired"] == {"median": 0.5, "interval_95": [0.5, 2.0]}
-    assert figures["paired_vs_best_static_of_link"]["4"] == at_4["device_only"]["isthmus_paired"]
+    assert at_4["isthmus_again"]["isthmus_paired"]["interval_95"] == [0.5 / 3, 2.0 / 3]
+    assert figures["noise_floor_ratio"] == pytest.approx(5.0)
+    best = figures["paired_vs_best_static_of_link"]["4"]
+    assert best == {"method": "device_only", **at_4["device_only"]["isthmus_paired"]}
 
 
 def test_few_pairs_have_no_interval(figures):
