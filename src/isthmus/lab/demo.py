@@ -20,7 +20,7 @@ from isthmus.building.ledger import Ledger
 from isthmus.building.selection import Tolerance
 from isthmus.errors import BundleError, LabError
 from isthmus.lab.beds import Bed, BedKind
-from isthmus.lab.device_side import Devices
+from isthmus.lab.device_side import Devices, ProfileTask
 from isthmus.lab.reference import Reference
 from isthmus.loading.bundle import Bundle, open_bundle
 from isthmus.loading.onnx_file import load_graph
@@ -225,14 +225,14 @@ def prepare(
     if bundle.profile.get("lab") != bed.conditions:
         begun_at_s = time.perf_counter()
         with bed.direct() as url:
-            bed.device.profile(
+            task = ProfileTask(
                 path,
                 url,
                 threads=settings.threads,
                 budget_s=settings.profile_budget_s,
                 notes={"lab": bed.conditions},
-                progress=progress,
             )
+            bed.device.profile(task, progress)
         profile_s = time.perf_counter() - begun_at_s
         bundle = open_bundle(path)
     return Setup(bundle, models, build_s, profile_s, bed.kind)

@@ -11,14 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Self
 
 from isthmus.errors import IsthmusError, LabError
-from isthmus.lab.device_side import Ask, Devices, DevicesHere
+from isthmus.lab.device_side import Ask, Devices, DevicesHere, ProfileTask
 from isthmus.lab.real_bed import RealBed
 from isthmus.runtime.clock import FULL_PACE
 from isthmus.types.outcome import Outcome
@@ -68,19 +67,10 @@ class DeviceProcess:
         self._process.terminate()
         self._process.wait()
 
-    def profile(
-        self,
-        bundle: Path,
-        url: str,
-        *,
-        threads: int,
-        budget_s: float,
-        notes: Mapping[str, Any],
-        progress: Progress,
-    ) -> None:
+    def profile(self, task: ProfileTask, progress: Progress) -> None:
         """Profile a bundle there."""
         self._bed.set_device_cpu(self._cpu_ratio)
-        self._told("profile", bundle, url, threads, budget_s, dict(notes), progress=progress)
+        self._told("profile", task, progress=progress)
 
     @contextmanager
     def opened(self, devices: Devices) -> Iterator[Ask]:
@@ -154,17 +144,8 @@ class _Told:
         else:
             self._connection.send(("answer", answer))
 
-    def _profile(
-        self, bundle: Path, url: str, threads: int, budget_s: float, notes: Mapping[str, Any]
-    ) -> None:
-        self._here.profile(
-            bundle,
-            url,
-            threads=threads,
-            budget_s=budget_s,
-            notes=notes,
-            progress=_ToldProgress(self._connection),
-        )
+    def _profile(self, task: ProfileTask) -> None:
+        self._here.profile(task, _ToldProgress(self._connection))
 
     def _open(self, devices: Devices) -> None:
         self._ask = self._stack.enter_context(self._here.opened(devices))

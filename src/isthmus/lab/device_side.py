@@ -24,7 +24,7 @@ from isthmus.types.outcome import Outcome
 from isthmus.types.plan import Rules
 from isthmus.types.progress import Progress
 
-__all__ = ["Ask", "DeviceSide", "Devices", "DevicesHere"]
+__all__ = ["Ask", "DeviceSide", "Devices", "DevicesHere", "ProfileTask"]
 
 
 class Ask(Protocol):
@@ -60,20 +60,30 @@ class Devices:
     limit_s: float
 
 
+@dataclass(frozen=True)
+class ProfileTask:
+    """A bundle to profile.
+
+    Attributes:
+        bundle: Its folder.
+        url: The server, as the device sees it.
+        threads: Threads of one inference.
+        budget_s: How long plans are run again and again.
+        notes: JSON values to keep with the profile.
+    """
+
+    bundle: Path
+    url: str
+    threads: int
+    budget_s: float
+    notes: Mapping[str, Any]
+
+
 class DeviceSide(Protocol):
     """Where a device runs."""
 
-    def profile(
-        self,
-        bundle: Path,
-        url: str,
-        *,
-        threads: int,
-        budget_s: float,
-        notes: Mapping[str, Any],
-        progress: Progress,
-    ) -> None:
-        """Profile a bundle there; see ``profile_bundle``."""
+    def profile(self, task: ProfileTask, progress: Progress) -> None:
+        """Profile a bundle there."""
 
     def opened(self, devices: Devices) -> AbstractContextManager[Ask]:
         """Open devices there while the block runs."""
@@ -89,24 +99,15 @@ class DevicesHere:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
 
-    def profile(
-        self,
-        bundle: Path,
-        url: str,
-        *,
-        threads: int,
-        budget_s: float,
-        notes: Mapping[str, Any],
-        progress: Progress,
-    ) -> None:
+    def profile(self, task: ProfileTask, progress: Progress) -> None:
         """Profile a bundle here."""
         profile_bundle(
-            open_bundle(bundle),
-            url,
-            effort=Effort(budget_s=budget_s),
-            threads=threads,
+            open_bundle(task.bundle),
+            task.url,
+            effort=Effort(budget_s=task.budget_s),
+            threads=task.threads,
             pace=self._pace,
-            notes=notes,
+            notes=task.notes,
             progress=progress,
         )
 
