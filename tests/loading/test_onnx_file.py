@@ -192,6 +192,17 @@ def test_shapes_that_depend_on_values_are_refused(build):
         graph_of(model)
 
 
+def test_operators_that_onnx_does_not_know_need_shapes_in_the_file(build, tmp_path):
+    foreign = onnx.helper.make_node("QLinearConcat", ["a"], ["b"], domain="com.microsoft")
+    model = build([("Relu", "x", "a"), foreign, ("Neg", "b", "y")], inputs="x", outputs="y")
+    model.opset_import.add(domain="com.microsoft", version=1)
+    with pytest.raises(ModelError, match=r"'b' \(output of QLinearConcat .*QDQ format"):
+        graph_of(model)
+    value = onnx.helper.make_tensor_value_info("b", TensorProto.FLOAT, (1, 4))
+    model.graph.value_info.append(value)
+    assert graph_of(model).tensors["y"].shape == (1, 4)
+
+
 @pytest.mark.parametrize(
     ("nodes", "says"),
     [

@@ -42,6 +42,10 @@ _RANDOM = frozenset(
     }
 )
 _STATIC_ADVICE = "export the network so that it follows from the shapes of the inputs"
+_UNKNOWN_ADVICE = (
+    "export the network with operators of ONNX's own (a quantised one in QDQ format), "
+    "or with this shape in the file"
+)
 
 
 @dataclass(frozen=True)
@@ -169,12 +173,12 @@ def _static_type(
     found = types.get(name, TensorType(0, None))
     if found.static_shape is not None and found.elem_type:
         return found.elem_type, found.static_shape
+    of = f"the shape of {name!r} ({written_by})"
     if found.dims is None or not found.elem_type:
-        what = "cannot be inferred"
-    else:
-        at, size = next((i, s) for i, s in enumerate(found.dims) if not isinstance(s, int))
-        what = f"is dynamic: dimension {at} is {repr(size) if size else 'not given'}"
-    raise ModelError(f"the shape of {name!r} ({written_by}) {what}; {_STATIC_ADVICE}")
+        raise ModelError(f"{of} cannot be inferred; {_UNKNOWN_ADVICE}")
+    at, size = next((i, s) for i, s in enumerate(found.dims) if not isinstance(s, int))
+    which = f"dimension {at} is {repr(size) if size else 'not given'}"
+    raise ModelError(f"{of} is dynamic: {which}; {_STATIC_ADVICE}")
 
 
 def _divide(
