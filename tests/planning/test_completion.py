@@ -80,6 +80,17 @@ def test_no_more_are_added_than_wanted():
     assert missing_cuts(NET, *halves(NET), [], most=0).cuts == ()
 
 
+@pytest.mark.parametrize("known", [[], [("t2",)], [("t0",), ("t4",)]])
+def test_gaps_are_those_without_and_with_the_cuts(known):
+    device_s, server_s = halves(NET)
+    device_s = device_s * [1, 30, 1, 40, 1, 1]
+    found = missing_cuts(NET, device_s, server_s, known, most=20)
+    without = missing_cuts(NET, device_s, server_s, known, most=0)
+    assert without.gap_ratio == without.left_ratio == found.gap_ratio
+    all_of_them = [*known, *found.cuts]
+    assert missing_cuts(NET, device_s, server_s, all_of_them, most=0).gap_ratio == found.left_ratio
+
+
 def test_layers_that_take_no_time_are_no_trouble():
     found = missing_cuts(NET, np.zeros(6), np.zeros(6), [], most=20)
     assert found.left_ratio <= 0.03

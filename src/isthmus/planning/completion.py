@@ -69,11 +69,14 @@ def missing_cuts(
     """
     kept = {cut: device_layers(graph, cut) for cut in known}
     added: list[_Tensors] = []
-    first_gaps, last_gaps = [], []
-    for way in codec_ways(graph, device_s, server_s):
-        hull = frontier(way).plans
+    ways = [(way, frontier(way).plans) for way in codec_ways(graph, device_s, server_s)]
+
+    def most_lost() -> float:
+        return max(_gap(way, hull, kept.values())[0] for way, hull in ways)
+
+    first_ratio = most_lost()
+    for way, hull in ways:
         gap_ratio, at = _gap(way, hull, kept.values())
-        first_gaps.append(gap_ratio)
         while gap_ratio > _NOISE_RATIO and len(added) < most:
             best = min(hull, key=lambda plan: cost_s(plan.costs, at))
             cut = behind_activations(graph, best.tensors)
@@ -83,8 +86,7 @@ def missing_cuts(
             kept[cut] = device
             added.append(cut)
             gap_ratio, at = _gap(way, hull, kept.values())
-        last_gaps.append(gap_ratio)
-    return MissingCuts(tuple(added), max(first_gaps), max(last_gaps))
+    return MissingCuts(tuple(added), first_ratio, most_lost())
 
 
 def _gap(
