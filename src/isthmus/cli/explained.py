@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from isthmus.cli.rows import print_rows
 from isthmus.cli.units import megabits, milliseconds
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["conditions_line", "explained_record", "print_explained", "stretch_re
 
 _SITES = dict.fromkeys(("decode", "preprocess", "head", "encode"), "device")
 _SITES |= dict.fromkeys(("wait", "server_decode", "server"), "server")
-_BAR = 30  # characters
+_BAR = 24  # characters
 
 
 def conditions_line(conditions: Conditions) -> str:
@@ -51,12 +52,12 @@ def print_explained(
         runners_up: How many of them to print.
         status: Stands before times, such as ``predicted``; or empty.
     """
-    from rich import box
     from rich.table import Table
 
     plan = found.plan
     out.print(f"\n[bold]{escape(plan.row.label)}[/bold]  {status}{_figures(plan)}", soft_wrap=True)
-    out.print(escape(_costs(plan, found.intervals_s[plan.index], rules)), soft_wrap=True)
+    is_piped = not out.is_terminal  # then no line is broken
+    out.print(escape(_costs(plan, found.intervals_s[plan.index], rules)), soft_wrap=is_piped)
     stages = Table.grid(padding=(0, 2))
     longest_s = max(plan.stages_s.values())
     for stage, seconds in plan.stages_s.items():
@@ -65,31 +66,26 @@ def print_explained(
             site = _SITES.get(stage, "link")
             stages.add_row("", site, stage.replace("_", " "), milliseconds(seconds), bar)
     out.print(stages)
-    out.print("\n" + escape(" ".join(found.why)), soft_wrap=True)
+    out.print("\n" + escape(" ".join(found.why)), soft_wrap=is_piped)
     for axis, parts in found.stretches.items():
-        out.print(f"[dim]{_stays(axis, parts, plan)}[/dim]", soft_wrap=True)
+        out.print(f"[dim]{_stays(axis, parts, plan)}[/dim]", soft_wrap=is_piped)
     if found.excluded:
         reasons = "; ".join(f"{why}: {n}" for why, n in found.excluded.items())
-        out.print(f"Plans excluded by {escape(reasons)}", soft_wrap=True)
+        out.print(f"Plans excluded by {escape(reasons)}", soft_wrap=is_piped)
     shown = list(found.runners_up[:runners_up])
     if found.alternative is not None and shown and found.alternative not in shown:
         shown.append(found.alternative)
     if not shown:
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("runner-up", overflow="fold")
-    for title in (f"{status}time", "against", "accuracy", "KB sent", "wins at uplink", "at server"):
-        table.add_column(title, justify="right")
-    for other in shown:
-        table.add_row(*_runner_up_cells(other))
-    out.print(table)
+    headings = ("runner-up", f"{status}time", "against", "accuracy", "KB sent")
+    print_rows(out, (*headings, "wins at uplink", "at server"), [_cells(one) for one in shown])
 
 
-def _runner_up_cells(other: RunnerUp) -> tuple[str, ...]:
+def _cells(other: RunnerUp) -> tuple[str, ...]:
     plan = other.plan
     rate, slowdown = other.wins_at["uplink_bytes_per_s"], other.wins_at["server_slowdown"]
     return (
-        escape(plan.row.label) + (" (late)" if plan.slack_s < 0 else ""),
+        plan.row.label + (" (late)" if plan.slack_s < 0 else ""),
         milliseconds(plan.latency_s),
         f"{other.later_s * 1e3:+.1f} ms",
         f"{plan.accuracy:.1%}",

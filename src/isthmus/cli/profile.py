@@ -15,6 +15,7 @@ import typer
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 from isthmus.cli.units import (
     checked_server,
     megabits,
@@ -25,7 +26,7 @@ from isthmus.cli.units import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from isthmus.loading.bundle import Bundle
     from isthmus.profiling.profile import ProfileReport
@@ -194,7 +195,7 @@ def command(
         figures = {**record, "rounds": rounds, "completion": completion}
         write_json({"bundle": str(bundle), **figures}, json_target)
     link = report.link.link
-    out.print(_summary(report))
+    _print_summary(out, report)
     if not all(math.isfinite(runs.measurement.half_width_ratio) for runs in report.plans):
         out.print("?: too few runs to tell; a longer --budget has more", soft_wrap=True)
     if report.store_failure:
@@ -270,36 +271,30 @@ def _measured(reports: Sequence[ProfileReport]) -> str:
     return f"{total - known} measured" + (f", {known} known already" if known else "")
 
 
-def _summary(report: ProfileReport) -> Table:
-    """Return one row a network: how well its plans are known, and what its parts take."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("network", overflow="fold")
-    for heading in (
-        "plans", "runs each", "half width", "worst", "not known", "all here", "load", "memory",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right", no_wrap=True)
+def _print_summary(out: Console, report: ProfileReport) -> None:
+    """Print a row a network: how well its plans are known, and what its parts take."""
+    rows = []
     for name in dict.fromkeys(runs.row.variant for runs in report.plans):
         plans = [runs for runs in report.plans if runs.row.variant == name]
         widths = sorted(runs.measurement.half_width_ratio for runs in plans)
         counts = [runs.measurement.count for runs in plans]
         local = next((runs for runs in plans if runs.row.is_local), None)
         whole = report.heads.get((name, ""))
-        table.add_row(
-            Text(name),
-            str(len(plans)),
-            f"{min(counts)} to {max(counts)}",
-            _share(widths[len(widths) // 2]),
-            _share(widths[-1]),
-            str(sum(not runs.is_known for runs in plans)),
-            milliseconds(local.median_s("head")) if local else "",
-            milliseconds(whole.load_s) if whole else "",
-            f"{whole.resident_bytes / 1e6:.0f} MB" if whole else "",
+        rows.append(
+            (
+                name,
+                str(len(plans)),
+                f"{min(counts)} to {max(counts)}",
+                _share(widths[len(widths) // 2]),
+                _share(widths[-1]),
+                str(sum(not runs.is_known for runs in plans)),
+                milliseconds(local.median_s("head")) if local else "",
+                milliseconds(whole.load_s) if whole else "",
+                f"{whole.resident_bytes / 1e6:.0f} MB" if whole else "",
+            )
         )
-    return table
+    headings = ("network", "plans", "runs each", "half width", "worst", "not known")
+    print_rows(out, (*headings, "all here", "load", "memory"), rows)
 
 
 def _share(ratio: float) -> str:

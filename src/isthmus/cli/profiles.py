@@ -13,7 +13,7 @@ import typer
 from isthmus.cli.output import JsonTarget, console, write_json
 
 if TYPE_CHECKING:
-    from isthmus.profiling.store import ProfileStore
+    from isthmus.profiling.store import Key, ProfileStore
 
 __all__ = ["command"]
 
@@ -60,10 +60,6 @@ def list_profiles(
 
     Example: isthmus profiles list
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     with _opened(store) as opened:
         found = opened.stored()
     if json_target is not None:
@@ -71,30 +67,30 @@ def list_profiles(
             [{**vars(one.key), "measured_at_s": one.measured_at_s} for one in found], json_target
         )
         return
-    groups: dict[tuple[str, ...], list[float]] = {}
+    groups: dict[str, dict[str, list[float]]] = {}
     for one in found:
-        key = one.key
-        plural = "" if key.threads == 1 else "s"
-        setting = f"{key.threads} thread{plural}" if key.threads else ""
-        pace = f"slowed {key.pace:g} times" if key.pace != 1 else ""
-        there = f"{key.server} ({key.server_runtime})" if key.server_runtime else key.server
-        told = (key.graph_sha256[:12], key.device, there, key.runtime)
-        groups.setdefault((*told, ", ".join(filter(None, (setting, pace)))), []).append(
-            one.measured_at_s
-        )
+        times = groups.setdefault(_where(one.key), {})
+        times.setdefault(one.key.graph_sha256[:12], []).append(one.measured_at_s)
     out = console()
     out.print(f"{opened.path}: {len(found)} measurements", markup=False, soft_wrap=True)
-    if not groups:
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("network", "device", "server", "versions", "with"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("parts", justify="right")
-    table.add_column("last", no_wrap=True)
-    for texts, times in groups.items():
-        last = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(times)))
-        table.add_row(*map(Text, texts), str(len(times)), last)
-    out.print(table)
+    for where, networks in groups.items():
+        out.print(f"\n{where}", style="bold", markup=False, soft_wrap=True)
+        for network, times_s in networks.items():
+            last = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(times_s)))
+            out.print(f"  network {network}: {len(times_s)} parts, the last on {last}")
+
+
+def _where(key: Key) -> str:
+    """Say on which device, with which server, by which versions and how something was measured."""
+    sites = []
+    if key.device:
+        threads = f"{key.threads} thread{'' if key.threads == 1 else 's'}"
+        slowed = f", slowed {key.pace:g} times" if key.pace != 1 else ""
+        sites.append(f"on {key.device} ({key.runtime}, {threads}{slowed})")
+    if key.server:
+        there = f" ({key.server_runtime})" if key.server_runtime else ""
+        sites.append(f"with {key.server}{there}")
+    return ", ".join(sites)
 
 
 @command.command("export")

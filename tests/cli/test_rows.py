@@ -1,0 +1,44 @@
+"""Tables keep their names, however narrow the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from isthmus.cli.rows import print_rows
+
+HEADINGS = ("network", "time", "sent")
+ROWS = [("small", "9.5 ms", "0"), ("efficientnet split /a [u8]", "12.5 ms", "1.3")]
+
+
+def printed(width, headings=HEADINGS, rows=ROWS):
+    out = Console(file=io.StringIO(), width=width)
+    print_rows(out, headings, rows)
+    return out.file.getvalue().split("\n")[1:-1]
+
+
+@pytest.mark.parametrize("width", [43, 200])
+def test_a_row_is_a_line_where_there_is_room(width):
+    assert printed(width) == [
+        "network                         time   sent",
+        "───────────────────────────────────────────",
+        "small                         9.5 ms      0",
+        "efficientnet split /a [u8]   12.5 ms    1.3",
+    ]
+
+
+@pytest.mark.parametrize("width", [42, 30])
+def test_a_name_has_a_line_of_its_own_where_there_is_not(width):
+    assert printed(width) == [
+        "network",
+        "      time   sent",
+        "─────────────────",
+        "small",
+        "    9.5 ms      0",
+        "efficientnet split /a [u8]",
+        "   12.5 ms    1.3",
+    ]
+
+
+def test_a_table_without_rows_is_its_headings():
+    assert printed(80, rows=[])[0] == "network   time   sent"
