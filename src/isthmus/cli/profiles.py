@@ -77,7 +77,7 @@ def list_profiles(
         out.print(f"\n{where}", style="bold", markup=False, soft_wrap=True)
         for network, times_s in networks.items():
             last = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(times_s)))
-            out.print(f"  network {network}: {len(times_s)} parts, the last on {last}")
+            out.print(f"  network {network}  {len(times_s):>4} parts  {last}")
 
 
 def _where(key: Key) -> str:
