@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from isthmus.cli.inspect import command
 from isthmus.errors import ModelError
 from isthmus.loading.onnx_file import load_graph
+from isthmus.types.link import Link
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SQUEEZENET = LIGHT / "light_squeezenet.onnx"
@@ -128,3 +130,16 @@ def test_shapes_that_are_none_are_refused(run, open_path, texts):
     result = run(open_path, *(part for text in texts for part in ("--shape", text)))
     assert result.exit_code == 2
     assert "--shape" in result.stderr
+
+
+def test_a_bundle_measured_with_a_server_that_decodes_otherwise_says_so(run, tmp_path, monkeypatch):
+    told = "photographs decode 30 grey levels apart"
+    profile = {"date": "2026-11-21", "device": "d", "server": "s", "disagreements": [told]}
+    link = Link(1e6, 1e6, 0.01)
+    bundle = SimpleNamespace(
+        path=tmp_path, variants={}, candidates=(), profile=profile, profiled_link=lambda: link
+    )
+    monkeypatch.setattr("isthmus.loading.bundle.open_bundle", lambda path: bundle)
+    (tmp_path / "manifest.json").touch()
+    result = run(tmp_path)
+    assert f"warning: {told}" in result.stdout, result.exception

@@ -17,6 +17,7 @@ from isthmus.errors import (
     ServerRefusedError,
     ServerUnreachableError,
 )
+from isthmus.runtime.fingerprint import fingerprint
 from isthmus.runtime.transport import Exchange
 from isthmus.types.plan import PlanRow
 from isthmus.types.variant import Variant
@@ -43,6 +44,7 @@ class FakeServer:
         self.failure: Exception | None = None
         self.refused: dict[str, int] = {}
         self.unknown: set[str] = set()
+        self.metadata: dict[str, object] = {"name": "of others"}
         self.at = ""
         self.there, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
@@ -54,7 +56,7 @@ class FakeServer:
             assert self.go_on.wait(LONG_S)
         if self.failure is not None:
             raise self.failure
-        reply = {}
+        reply = self.metadata if path == "v2" else {}
         if path in self.unknown:
             raise ServerRefusedError(404, "unknown model")
         if path.endswith("/cuts"):
@@ -227,3 +229,18 @@ def test_closing_interrupts_a_look(server, clock):
     assert server.there.wait(LONG_S)
     watch.close()
     assert server.asked == ["v2/health/ready", "abort", "close"]
+
+
+def test_a_server_that_decodes_otherwise_is_told_whenever_it_is_looked_at(watch, server):
+    assert watch.look()
+    assert watch.disagreements == ()
+    here = fingerprint()
+    others = [min(level + 30, 255) for level in here["golden_pixels"]]
+    server.metadata = {"libraries": {"pillow": "9.0"}, "golden_pixels": others}
+    assert watch.look()
+    (what,) = watch.disagreements
+    assert "decode 30 grey levels apart" in what
+    assert "Pillow 9.0" in what
+    server.metadata = here
+    assert watch.look()
+    assert watch.disagreements == ()

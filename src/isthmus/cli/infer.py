@@ -58,6 +58,8 @@ def command(
     with Device(opened, server=server, rules=rules, threads=threads) as device:
         if server is not None and not device.is_server_available:
             out.print(f"{escape(server)} does not answer: everything runs here", style="yellow")
+        for what in device.disagreements:
+            out.print(f"warning: {what}", style="yellow", markup=False, soft_wrap=True)
         for path in images:
             try:
                 outcome = device.infer(path.read_bytes())

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.cli.output import console, write_json
+from isthmus.cli.rows import print_rows
 from isthmus.cli.units import megabits, milliseconds
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from isthmus.loading.bundle import Bundle
 
 __all__ = ["inspect_bundle"]
@@ -54,20 +53,16 @@ def inspect_bundle(path: Path, json_target: str | None) -> None:
         markup=False,
         soft_wrap=True,
     )
+    for what in profile.get("disagreements", ()):
+        out.print(f"warning: {what}", markup=False, soft_wrap=True)
     if profile.get("heads"):
-        out.print(_parts(bundle))
+        headings = ("head", "load", "memory", "tail there", "load there", "memory there", "runs")
+        print_rows(out, ("network, cut behind", *headings), _parts(bundle))
 
 
-def _parts(bundle: Bundle) -> Table:
+def _parts(bundle: Bundle) -> list[tuple[str, ...]]:
     """Return one row a head: what runs there, what loading it and its tail takes."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("network, cut behind", overflow="fold")
-    for heading in ("head", "load", "memory", "tail there", "load there", "memory there", "runs"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     tensors = {(c.row.variant, c.row.cut_id): c.row.tensors for c in bundle.candidates}
     units = {(c.row.variant, c.row.cut_id): c.row.unit for c in bundle.candidates if c.row.unit}
     measured: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -81,17 +76,19 @@ def _parts(bundle: Bundle) -> Table:
         is_whole = not head["cut_id"]
         unit = {} if is_whole else bundle.profile["units"].get(units.get(key, ""), {})
         name = head["variant"] if is_whole else "  " + ", ".join(tensors.get(key, key))
-        table.add_row(
-            Text(name),
-            _time(stages.get("head")),
-            _time(head["load_s"]),
-            _size(head["resident_bytes"]),
-            "" if is_whole else _time(stages.get("server")),
-            _time(unit.get("load_s")),
-            _size(unit.get("resident_bytes")),
-            str(sum(plan["count"] for plan in plans)),
+        rows.append(
+            (
+                name,
+                _time(stages.get("head")),
+                _time(head["load_s"]),
+                _size(head["resident_bytes"]),
+                "" if is_whole else _time(stages.get("server")),
+                _time(unit.get("load_s")),
+                _size(unit.get("resident_bytes")),
+                str(sum(plan["count"] for plan in plans)),
+            )
         )
-    return table
+    return rows
 
 
 def _time(seconds: float | None) -> str:

@@ -125,7 +125,7 @@ class Device:
         self._beliefs = Beliefs(LinkEstimate.from_link(self._bundle.profiled_link()))
         self._hedged: HedgedSender | None = None
         photographs = self._bundle.photographs()
-        self._warm_up(rows, max(photographs, key=len))
+        self._warm_up(rows, photographs[0])
         if self._watch is not None and self._watch.look():
             self._look_at_link(photographs)
         self._probing = HttpTransport(server) if is_probing and server is not None else None
@@ -180,6 +180,15 @@ class Device:
     def is_server_available(self) -> bool:
         """Whether requests may go to the server now."""
         return self._watch is not None and self._watch.is_available
+
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """In words, where the server would not answer as this device does; empty if nowhere.
+
+        Looked at when the device is opened and when a server is found again: photographs that
+        decode to other pixels there, as with another libjpeg, and formats that a side lacks.
+        """
+        return () if self._watch is None else self._watch.disagreements
 
     def labels(self, variant: str) -> tuple[str, ...]:
         """Return the names of a network's classes by index; empty if it has none."""
@@ -388,7 +397,7 @@ class Device:
         return link.rtt_s / 2 + received_bytes / link.downlink_bytes_per_s
 
     def _warm_up(self, rows: Sequence[PlanRow], photograph: bytes) -> None:
-        """Decode a large photograph: the first of its size in a process takes far longer."""
+        """Decode a photograph once: the first one in a process takes several times as long."""
         job = Job(photograph, StageTimes())
         for variant in {row.variant for row in rows}:
             pipeline = self._bundle.variants[variant].pipeline

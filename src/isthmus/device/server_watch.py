@@ -1,4 +1,4 @@
-"""ServerWatch: whether the edge server may be asked, and what it has ready.
+"""ServerWatch: whether the edge server may be asked, what it has ready, and if it decodes alike.
 
 It sends no inference. After a failure it stays away from the server for a while that doubles from
 one second to thirty, and looks again in a thread of its own, so that no request waits for it.
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from isthmus.device.background import Background
 from isthmus.errors import RemoteError, ServerRefusedError
 from isthmus.runtime.clock import now_s
+from isthmus.runtime.fingerprint import disagreements, fingerprint
 from isthmus.runtime.remote import RemoteServer
 from isthmus.runtime.transport import Transport
 from isthmus.types.plan import PlanRow
@@ -45,6 +46,7 @@ class ServerWatch:
         self._rows = {row.unit: row for row in rows if row.family == "split"}
         self._missing: Mapping[str, float] = dict.fromkeys(self._rows, math.inf)
         self._is_available = False
+        self._disagreements: tuple[str, ...] = ()
         self._pause_s = _FIRST_PAUSE_S
         self._next_look_at_s = 0.0
         self._background = Background("isthmus-server-watch")
@@ -62,6 +64,11 @@ class ServerWatch:
         """Seconds until a model is ready, for those that are not; endless if it is missing."""
         return self._missing
 
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """Where this device and the server that was last looked at would not answer alike."""
+        return self._disagreements
+
     def look(self) -> bool:
         """Ask the server whether it is ready, and have it make the tails that it lacks.
 
@@ -72,6 +79,7 @@ class ServerWatch:
         """
         try:
             self._remote.check_ready()
+            self._disagreements = disagreements(fingerprint(), self._remote.metadata())
             for unit in self._missing:
                 if self._background.is_closed:
                     return False

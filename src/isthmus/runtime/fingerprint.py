@@ -81,7 +81,7 @@ def disagreements(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[st
             found.append(
                 f"photographs decode {most:g} grey levels apart (at most {PIXEL_TOLERANCE} are "
                 f"harmless): Pillow {theirs.get('pillow')} with libjpeg {theirs.get('libjpeg')} "
-                f"there, {mine['pillow']} with {mine['libjpeg']} here"
+                f"there, {mine['pillow']} with {mine['libjpeg']} here; install the same Pillow"
             )
     for side, libraries in (("server", theirs), ("device", mine)):
         if libraries.get("webp") == _ABSENT:
