@@ -268,3 +268,13 @@ def test_weights_hide_pixels(op):
 def test_has_pixels_of_an_unknown_tensor():
     with pytest.raises(CutError, match="no tensor 'nope'"):
         has_pixels(PIXELS, ["x", "nope"])
+
+
+def test_no_candidate_is_at_an_output():
+    layers = [("Conv", "x", "a", 50 * M, 100), ("Conv", "a", "b", 50 * M, 100)]
+    sizes = {"x": 9000, "a": 900, "b": 90, "y": 9}
+    ends = [("Conv", "b", "y", 50 * M, 100)]
+    assert ("a",) in candidates(network([*layers, *ends], sizes), limit=9).cuts
+    assert candidates(network([*layers, *ends], sizes, outputs=("a", "y")), limit=9).cuts == (
+        ("b",),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def build_bundle(
             model = read_model(path)
             graph = _classifier_graph(path, variants[name])
             found = candidates(graph, limit=cuts_per_variant)
-            splits = _splits(model, graph, found.cuts)
+            splits = tuple(split_model(model, graph, tensors) for tensors in found.cuts)
             heads |= _save_heads(folder, model, name, splits)
             progress.advance(f"{name}: {len(splits)} cuts, {_told(found)}")
             rows = _rows(variants[name], graph, splits)
@@ -181,17 +181,6 @@ def _classifier_graph(path: Path, variant: Variant) -> ModelGraph:
             f"float32 {list(variant.pipeline.tensor_shape)}: correct the one that is wrong"
         )
     return graph
-
-
-def _splits(
-    model: onnx.ModelProto, graph: ModelGraph, cuts: Iterable[tuple[str, ...]]
-) -> tuple[Split, ...]:
-    """Cut at the candidates, but at none of the network's outputs: no tail would give it."""
-    return tuple(
-        split_model(model, graph, tensors)
-        for tensors in cuts
-        if not set(tensors) & set(graph.outputs)
-    )
 
 
 def _told(found: CandidateCuts) -> str:

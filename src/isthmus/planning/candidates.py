@@ -28,7 +28,7 @@ from isthmus.types.graph import Layer, ModelGraph
 
 __all__ = [
     "CandidateCuts", "behind_activations", "candidates", "codec_ways", "estimated_device_s",
-    "estimated_layer_s",
+    "estimated_layer_s", "interior",
 ]  # fmt: skip
 
 _FLOPS_PER_S = 2e10  # one core of a phone or single-board computer, float32, in onnxruntime
@@ -108,7 +108,8 @@ def candidates(graph: ModelGraph, *, limit: int) -> CandidateCuts:
         limit: Greatest number of cuts.
 
     Returns:
-        Cuts with layers on both sides, valid by ``types.cut.device_layers``, and the gaps.
+        Cuts with layers on both sides, valid by ``types.cut.device_layers`` and at none of the
+        network's outputs, which no tail would give; and the gaps.
 
     Raises:
         ValueError: If ``limit`` is negative.
@@ -300,19 +301,26 @@ def behind_activations(graph: ModelGraph, cut: _Tensors) -> _Tensors:
     return tuple(sorted(moved))
 
 
-def _interior(graph: ModelGraph, cuts: Iterable[_Tensors]) -> dict[_Tensors, frozenset[int]]:
-    """Return the device's layers of the cuts that are valid and leave layers on both sides.
+def interior(graph: ModelGraph, cut: Iterable[str]) -> frozenset[int] | None:
+    """Return the device's layers of a cut with layers on both sides, ``None`` if it is no such.
 
-    A partition of a network with several outputs may have layers on the device that no frontier
-    tensor depends on; such a partition is no cut.
+    Nor is a cut at one of the network's outputs, which no tail would give. A partition of a
+    network with several outputs may have layers on the device that no frontier tensor depends
+    on; such a partition is no cut at all.
     """
-    found: dict[_Tensors, frozenset[int]] = {}
-    for cut in cuts:
+    tensors = set(cut)
+    if tensors.isdisjoint(graph.outputs):
         with contextlib.suppress(CutError):
-            device = device_layers(graph, cut)
+            device = device_layers(graph, tensors)
             if 0 < len(device) < len(graph.layers):
-                found[cut] = device
-    return found
+                return device
+    return None
+
+
+def _interior(graph: ModelGraph, cuts: Iterable[_Tensors]) -> dict[_Tensors, frozenset[int]]:
+    """Return the device's layers of those cuts that are in the network's interior."""
+    found = {cut: interior(graph, cut) for cut in cuts}
+    return {cut: device for cut, device in found.items() if device is not None}
 
 
 def _spread_along_depth(

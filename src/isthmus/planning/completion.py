@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import CutError
-from isthmus.planning.candidates import behind_activations, codec_ways
+from isthmus.planning.candidates import behind_activations, codec_ways, interior
 from isthmus.planning.cheapest_plan import PlanCosts
 from isthmus.planning.envelope import STATED_CONE, Condition, Envelope, cost_s
 from isthmus.planning.frontier import FrontierPlan, frontier
@@ -80,7 +78,7 @@ def missing_cuts(
         while gap_ratio > _NOISE_RATIO and len(added) < most:
             best = min(hull, key=lambda plan: cost_s(plan.costs, at))
             cut = behind_activations(graph, best.tensors)
-            device = _interior(graph, cut)
+            device = interior(graph, cut)
             if device is None or cut in kept:
                 break
             kept[cut] = device
@@ -105,14 +103,3 @@ def _gap(
         if least_s > 0 and corner.cost_s / least_s - 1 > worst:
             worst, at = corner.cost_s / least_s - 1, corner.condition
     return worst, at
-
-
-def _interior(graph: ModelGraph, cut: _Tensors) -> frozenset[int] | None:
-    """Return the device's layers of a cut with layers on both sides that a tail can answer."""
-    if set(cut) & set(graph.outputs):
-        return None
-    with suppress(CutError):
-        device = device_layers(graph, cut)
-        if 0 < len(device) < len(graph.layers):
-            return device
-    return None
