@@ -12,6 +12,7 @@ import typer
 
 from isthmus.cli.output import console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 
 if TYPE_CHECKING:
     from isthmus.estimation.site_model import MeasuredNetwork, SiteModel
@@ -125,22 +126,17 @@ def _print(
     *,
     has_json_on_stdout: bool,
 ) -> None:
-    from rich import box
-    from rich.table import Table
-
     out = console(stderr=has_json_on_stdout)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("network", overflow="fold")
-    for title in ("units", "sum of units", "whole"):
-        table.add_column(title, justify="right")
-    for network in measured:
-        table.add_row(
+    rows = [
+        (
             network.name,
             str(len(network.units)),
             f"{sum(network.seconds) * 1e3:.2f} ms",
             f"{network.network_s * 1e3:.2f} ms",
         )
-    out.print(table)
+        for network in measured
+    ]
+    print_rows(out, ("network", "units", "sum of units", "whole"), rows)
     errors = model.errors
     lines = [
         "each network predicted from the others: median error "

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,25 +157,30 @@ def _print(out: Console, record: dict[str, Any]) -> None:
             {name: [errors.get(way) for way in ways] for name, errors in rows_of.items()},
         )
     if "link" in record:
-        table = _begun(
-            "The next exchange's duration over traces", "estimator", ["error", "within 90 % bounds"]
+        scores = {name: score["interval_coverage"] for name, score in record["link"].items()}
+        print_rows(
+            out,
+            ("estimator", "error", "within 90 % bounds"),
+            [
+                (name, _pair(record["link"][name]), "" if inside is None else f"{inside:.0%}")
+                for name, inside in scores.items()
+            ],
+            title="The next exchange's duration over traces: median error, 95th percentile",
         )
-        for name, score in record["link"].items():
-            inside = score["interval_coverage"]
-            table.add_row(name, _pair(score), "" if inside is None else f"{inside:.0%}")
-        out.print(table)
     for kind, compared in record.get("regressors", {}).items():
         title = f"{compared['layers']} {kind} of {compared['networks']} networks, each held out"
-        table = _begun(title, "regressor", ["mean error", "median", "to train", "to use"])
-        for name, score in compared["scores"].items():
-            table.add_row(
+        rows_of_scores = [
+            (
                 name,
                 f"{score['mape']:.0%}",
                 f"{score['median_ape']:.0%}",
                 f"{score['search_ms'] + score['train_ms']:.0f} ms",
                 f"{score['use_us']:.0f} us",
             )
-        out.print(table)
+            for name, score in compared["scores"].items()
+        ]
+        headings = ("regressor", "mean error", "median", "to train", "to use")
+        print_rows(out, headings, rows_of_scores, title=title)
     for name, why in record["left_out"].items():
         out.print(f"[yellow]left out:[/yellow] {escape(name)}: {escape(why)}", soft_wrap=True)
 
@@ -216,18 +220,13 @@ def _print_networks(out: Console, record: dict[str, Any]) -> None:
     if gaps:
         ways = list(next(iter(gaps.values()))["loss_ratio"])
         title = "Measured loss against the best of all cuts, chosen and scored apart (mean, worst)"
-        table = _begun(
-            title, "network", ["cuts", "candidates", *(w.replace("_", " ") for w in ways)]
-        )
+        rows_of_gaps = []
         for name, gap in gaps.items():
             losses = [gap["loss_ratio"][way] for way in ways]
-            table.add_row(
-                escape(name),
-                str(gap["cuts"]),
-                str(gap["candidates"]),
-                *(f"{loss['mean']:.1%}  {loss['max']:.1%}" for loss in losses),
-            )
-        out.print(table)
+            told = (f"{loss['mean']:.1%}  {loss['max']:.1%}" for loss in losses)
+            rows_of_gaps.append((name, str(gap["cuts"]), str(gap["candidates"]), *told))
+        headings = ("network", "cuts", "candidates", *(way.replace("_", " ") for way in ways))
+        print_rows(out, headings, rows_of_gaps, title=title)
 
 
 def _table(
@@ -238,18 +237,12 @@ def _table(
     rows: Mapping[str, Sequence[Mapping[str, float] | None]],
 ) -> None:
     """Print errors: median and 95th percentile."""
-    table = _begun(f"{title}: median error, 95th percentile", first, columns)
-    for name, errors in rows.items():
-        table.add_row(escape(name), *(_pair(one) for one in errors))
-    out.print(table)
-
-
-def _begun(title: str, first: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+    print_rows(
+        out,
+        (first, *columns),
+        [(name, *map(_pair, errors)) for name, errors in rows.items()],
+        title=f"{title}: median error, 95th percentile",
+    )
 
 
 def _pair(errors: Mapping[str, float] | None) -> str:

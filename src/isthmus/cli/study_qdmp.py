@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -128,13 +129,5 @@ def _table(
     graphs: Mapping[str, GraphFigures],
     columns: Mapping[str, Callable[[GraphFigures], str]],
 ) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("network", overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, one in graphs.items():
-        table.add_row(escape(name), *(cell(one) for cell in columns.values()))
-    out.print(table)
+    rows = [(name, *(cell(one) for cell in columns.values())) for name, one in graphs.items()]
+    print_rows(out, ("network", *columns), rows, title=title)

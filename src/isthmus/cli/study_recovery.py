@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 from isthmus.cli.zoo import zoo_package
 
 __all__ = ["command"]
@@ -51,8 +50,6 @@ def command(
     if json_target == "-":
         return
     out = console()
-    table = Table(title="Prediction error (median)", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("what became slower")
     headings = {
         "before": "before",
         "first_slowed": "first request",
@@ -60,13 +57,15 @@ def command(
         "first_back": "first one back",
         "after_ten_back": "after ten",
     }
-    for heading in ("latency", *headings.values()):
-        table.add_column(heading, justify="right")
-    for term, found in record["terms"].items():
-        errors = found["error_ratio"]
-        table.add_row(
-            term, f"x{found['latency_ratio']:.2f}", *(f"{errors[key]:.1%}" for key in headings)
+    rows = [
+        (
+            term,
+            f"x{found['latency_ratio']:.2f}",
+            *(f"{found['error_ratio'][key]:.1%}" for key in headings),
         )
-    out.print(table)
+        for term, found in record["terms"].items()
+    ]
+    columns = ("what became slower", "latency", *headings.values())
+    print_rows(out, columns, rows, title="Prediction error (median)")
     for term, why in record["left_out"].items():
         out.print(f"[yellow]left out:[/yellow] {term}: {why}", soft_wrap=True)

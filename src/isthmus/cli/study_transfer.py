@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 
 __all__ = ["command"]
 
@@ -36,22 +35,15 @@ def command(
     if json_target == "-":
         return
     out = console()
-    table = Table(
-        title=f"Error of predictions of {record['exchanges']} exchanges: median, 95th percentile",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
     ways = {
         "bytes_over_rate_only": "bytes / rate",
         "bytes_over_rate": "bytes / rate + round trips",
         "rounds": "by rounds",
     }
-    table.add_column("connection")
-    for way in ways.values():
-        table.add_column(way, justify="right")
-    for name, errors in {"all": record, **record["by_connection"]}.items():
-        table.add_row(
-            name, *(f"{errors[way]['median']:.1%}  {errors[way]['p95']:.1%}" for way in ways)
-        )
-    out.print(table)
+    rows = [
+        (name, *(f"{errors[way]['median']:.1%}  {errors[way]['p95']:.1%}" for way in ways))
+        for name, errors in {"all": record, **record["by_connection"]}.items()
+    ]
+    title = f"Error of predictions of {record['exchanges']} exchanges: median, 95th percentile"
+    print_rows(out, ("connection", *ways.values()), rows, title=title)
     out.print(f"{record['dropped_packets']} packets were dropped by full queues.", soft_wrap=True)
