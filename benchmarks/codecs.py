@@ -20,6 +20,7 @@ import numpy as np
 
 import isthmus_zoo
 from isthmus.building.crops import Crops
+from isthmus.building.selection import IMAGES
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.split import exposed_model
 from isthmus.planning.candidates import candidates
@@ -58,10 +59,11 @@ def main() -> None:
 def frontier_tensors(name: str) -> dict[tuple[str, ...], list[np.ndarray]]:
     """Return the tensors that cross each cut of a zoo network, for one photograph."""
     path = isthmus_zoo.model_path(name)
-    graph, pipeline = load_graph(path, name=name), load_variant(path, name=name).pipeline
+    graph, variant = load_graph(path, name=name), load_variant(path, name=name)
+    pipeline, photographs = variant.pipeline, isthmus_zoo.photograph_paths(task=variant.task)
     cuts = candidates(graph, limit=8).cuts
     model = exposed_model(read_model(path), graph, {tensor for cut in cuts for tensor in cut})
-    pixels = image.fit(Crops(isthmus_zoo.photograph_paths()).image(0), pipeline)
+    pixels = image.fit(Crops(photographs, enough=IMAGES).image(0), pipeline)
     with Session(model.SerializeToString()) as session:
         tensor = image.normalise(image.planar(pixels, pipeline), pipeline)
         outputs = session.run({session.inputs[0].name: tensor})

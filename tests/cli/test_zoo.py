@@ -10,6 +10,7 @@ from isthmus.errors import RepositoryError
 isthmus_zoo = pytest.importorskip("isthmus_zoo", reason="isthmus-zoo is not installed")
 
 NAME = "squeezenet-1.1"
+ALL = [name for task in isthmus_zoo.tasks() for name in isthmus_zoo.model_names(task)]
 
 
 def run(*arguments):
@@ -19,13 +20,14 @@ def run(*arguments):
 def test_lists_every_network():
     result = run("list")
     assert result.exit_code == 0
-    assert all(name in result.output for name in isthmus_zoo.model_names())
+    assert all(name in result.output for name in ALL)
 
 
 def test_lists_as_json():
     result = run("list", "--json", "-")
     records = json.loads(result.stdout)["models"]
-    assert [record["name"] for record in records] == list(isthmus_zoo.model_names())
+    assert [record["name"] for record in records] == ALL
+    assert {record["task"] for record in records} == set(isthmus_zoo.tasks())
     assert all(0.5 < record["accuracy"] < 1 for record in records)
     assert all(record["status"] in ("published", "measured") for record in records)
 
@@ -38,6 +40,30 @@ def test_exports_a_repository_that_can_be_scanned(tmp_path):
     assert {model.name for model in found} == set(isthmus_zoo.model_names())
     for model in found:
         assert model.path.read_bytes() == isthmus_zoo.model_path(model.name).read_bytes()
+
+
+def test_exports_the_networks_of_another_task(tmp_path):
+    from isthmus.loading.repository import scan_repository
+
+    assert run("export", tmp_path, "--task", "fashion-mnist").exit_code == 0
+    found = {model.name for model in scan_repository(tmp_path)}
+    assert found == set(isthmus_zoo.model_names("fashion-mnist"))
+
+
+@pytest.mark.parametrize("arguments", [("photographs",), ("export", "models")])
+def test_an_unknown_task_is_refused_with_the_known_ones(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments, "--task", "mnist")
+    assert result.exit_code == 2
+    assert "fashion-mnist" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_prints_paths_of_photographs_for_a_shell(tmp_path):
+    lines = run("photographs", "--task", "fashion-mnist").stdout.splitlines()
+    expected = isthmus_zoo.photograph_paths("request", task="fashion-mnist")
+    assert lines == [str(path) for path in expected]
+    assert run("photographs").stdout.splitlines()[0].endswith("alpine-lake.jpg")
 
 
 def test_exports_the_named_networks_with_their_labels_and_nothing_else(tmp_path):

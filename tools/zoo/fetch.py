@@ -48,13 +48,13 @@ class Downloads:
             if not (target := self.folder / folder_of(name, version)).exists():
                 _unpack(self._packed(target.name, [*pip, f"{name}=={version}"]), target)
 
-    def fetch_debian(self) -> None:
+    def fetch_debian(self, packages: Sequence[tuple[str, str]] = DEBIAN_PACKAGES) -> None:
         """Download and unpack the Debian packages that are not there yet.
 
         apt must know suites that have them. A package file that already lies in the folder
         ``packed/<name>-<version>`` is taken as it is.
         """
-        for name, version in DEBIAN_PACKAGES:
+        for name, version in packages:
             if not (target := self.folder / folder_of(name, version)).exists():
                 packed = self._packed(target.name, ["apt-get", "download", f"{name}={version}"])
                 subprocess.run(["dpkg-deb", "-x", str(packed), str(target)], check=True)

@@ -91,9 +91,15 @@ class GraphBuilder:
     def pool_and_flatten(self, x: str, path: str, *, output: str | None = None) -> str:
         """Average over height and width, then flatten ``(1, c, h, w)`` to ``(1, c)``."""
         pooled = self._add("GlobalAveragePool", f"{path}/pool", [x])
-        return self._add("Flatten", f"{path}/flatten", [pooled], output=output, axis=1)
+        return self.flatten(pooled, path, output=output)
 
-    def linear(self, x: str, path: str, weight: Array, bias: Array, *, output: str) -> str:
+    def flatten(self, x: str, path: str, *, output: str | None = None) -> str:
+        """Make ``(1, c, h, w)`` one row ``(1, c * h * w)``."""
+        return self._add("Flatten", f"{path}/flatten", [x], output=output, axis=1)
+
+    def linear(
+        self, x: str, path: str, weight: Array, bias: Array, *, output: str | None = None
+    ) -> str:
         """Add ``x @ weight.T + bias``; weight ``(out, in)``."""
         inputs = [x, self._half(path, weight), self._single(f"{_dotted(path)}.bias", bias)]
         return self._add("Gemm", path, inputs, output=output, transB=1)

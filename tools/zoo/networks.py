@@ -1,4 +1,4 @@
-"""The five networks, written as ONNX graphs from their trained weights.
+"""The zoo's networks, written as ONNX graphs from their trained weights.
 
 Batch normalisation is folded into the convolution before it, in float64. TensorFlow's "same"
 padding, static for a static input, becomes the convolution's own pads. It does not read files and
@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .catalogue import Network
+from .catalogue import Conv, Linear, Network, Pool
 from .graph import INPUT_NAME, OUTPUT_NAME, GraphBuilder
 
-__all__ = ["onnx_from_weights"]
+__all__ = ["Weights", "onnx_from_weights"]
 
 Array = npt.NDArray[np.float32]
 Weights = Mapping[str, Array]
-CLASSES = 1000
 
 
 def onnx_from_weights(network: Network, weights: Weights) -> onnx.ModelProto:
@@ -39,7 +38,9 @@ def onnx_from_weights(network: Network, weights: Weights) -> onnx.ModelProto:
     if left := unused.names():
         raise ValueError(f"{network.name}: weights without a layer: {', '.join(left)}")
     height, width = network.pipeline.crop_px
-    return builder.model(network.name, input_shape=(1, 3, height, width), classes=CLASSES)
+    return builder.model(
+        network.name, input_shape=(1, 3, height, width), classes=network.task.classes
+    )
 
 
 class _Unused:
@@ -148,6 +149,28 @@ def _efficientnet_lite(g: GraphBuilder, w: _Unused, network: Network) -> None:
     g.linear(x, "classifier", w["_fc.weight"], w["_fc.bias"], output=OUTPUT_NAME)
 
 
+def _chain(g: GraphBuilder, w: _Unused, network: Network) -> None:
+    """Write the layers that the catalogue says; the first one was trained on one grey channel."""
+    x = INPUT_NAME
+    is_flat = False
+    for layer in network.layers:
+        is_last = layer is network.layers[-1]
+        if isinstance(layer, Conv):
+            weight, bias = w.folded(f"{layer.path}.conv", f"{layer.path}.norm", eps=1e-5)
+            if x == INPUT_NAME:
+                weight = np.repeat(weight / 3, 3, axis=1)
+            pads = (layer.pad,) * 4
+            x = g.relu(g.conv(x, layer.path, weight, bias, pads=pads), layer.path)
+        elif isinstance(layer, Pool):
+            x = g.max_pool(x, layer.path, kernel=layer.kernel, stride=layer.stride)
+        elif isinstance(layer, Linear):
+            x = x if is_flat else g.flatten(x, "head")
+            is_flat = True
+            arrays = w[f"{layer.path}.weight"], w[f"{layer.path}.bias"]
+            x = g.linear(x, layer.path, *arrays, output=OUTPUT_NAME if is_last else None)
+            x = x if is_last else g.relu(x, layer.path)
+
+
 def _lite_keeps_channels(w: _Unused, layer: str) -> bool:
     expand = f"{layer}._expand_conv.weight"
     if expand in w:
@@ -184,4 +207,5 @@ _WRITERS: dict[str, Callable[[GraphBuilder, _Unused, Network], None]] = {
     "squeezenet": _squeezenet,
     "mobilenet-v2": _mobilenet_v2,
     "efficientnet-lite": _efficientnet_lite,
+    "chain": _chain,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,8 +30,9 @@ def command(
     photographs: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of photographs: on crops of them, lossy plans must keep the answers, or "
-            "be left out. Default: the zoo's, if isthmus-zoo is installed."
+            help="Folder of photographs: on them, or on crops of them if they are fewer than "
+            "--agreement-images, lossy plans must keep the answers, or be left out. Default: the "
+            "zoo's, if isthmus-zoo is installed."
         ),
     ] = None,
     tolerance: Annotated[
@@ -45,7 +46,7 @@ def command(
         typer.Option(
             "--agreement-images",
             min=0,
-            help="On how many crops that is counted, about a minute a network for 1000; "
+            help="On how many images that is counted, about a minute a network for 1000; "
             "0 keeps no lossy plan.",
         ),
     ] = 1000,
@@ -85,12 +86,13 @@ def command(
     allowed = Tolerance(
         _tolerance_ratio(tolerance), images, Ledger(agreement, known=zoo_agreement())
     )
+    found = _find_models(models)
     with progress_bars() as progress:
         report = build_bundle(
-            _find_models(models),
+            found,
             output,
-            photographs=_images(photographs, None),
-            calibration=_images(calibration, "calibration"),
+            photographs=_images(photographs, None, found),
+            calibration=_images(calibration, "calibration", found),
             cuts_per_variant=cuts,
             tolerance=allowed,
             progress=progress,
@@ -105,11 +107,17 @@ def command(
                 "plans": [candidate.row.label for candidate in report.candidates],
                 "agreement": _counts(report.candidates),
                 "left_out": _counts(report.dropped),
+                "not_asked_for": [row.label for row in report.unasked],
             },
             json_target,
         )
     lines = [f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB"]
     lines += [f"  left out: {c.row.label} ({_reason(c)})" for c in report.dropped]
+    if report.unasked:
+        lines.append(
+            f"  left out: {len(report.unasked)} plans whose codec no link would ask for, since "
+            "another one of the same cut is faster and loses no more (--json names them)"
+        )
     lines.append(f"next, on the device: isthmus profile {report.path} --server http://HOST:8000")
     console(stderr=json_target == "-").print("\n".join(lines), markup=False, soft_wrap=True)
 
@@ -174,8 +182,8 @@ def _find_models(paths: list[Path]) -> dict[str, Path]:
     return found
 
 
-def _images(folder: Path | None, zoo_use: str | None) -> list[Path]:
-    """Return the images of a folder, or the zoo's for that use."""
+def _images(folder: Path | None, zoo_use: str | None, models: Mapping[str, Path]) -> list[Path]:
+    """Return the images of a folder, or the zoo's for that use and the models' task."""
     if folder is not None:
         if not folder.is_dir():
             raise BundleError(f"{folder} is no folder of images")
@@ -187,4 +195,9 @@ def _images(folder: Path | None, zoo_use: str | None) -> list[Path]:
         import isthmus_zoo
     except ImportError:
         return []
-    return list(isthmus_zoo.photograph_paths(zoo_use))
+    from isthmus.loading.onnx_file import load_metadata
+
+    tasks = {load_metadata(path).get("isthmus.task") for path in models.values()}
+    known = isthmus_zoo.tasks()
+    task = next((task for task in known if task in tasks), known[0])
+    return list(isthmus_zoo.photograph_paths(zoo_use, task=task))

@@ -17,6 +17,12 @@ from isthmus.errors import RepositoryError
 
 __all__ = ["command", "zoo_package"]
 
+_IMAGENET = "imagenet-1k"
+
+Task = Annotated[
+    str, typer.Option(metavar="TASK", help="What the networks answer: see `isthmus zoo list`.")
+]
+
 command = typer.Typer(
     help="List the trained networks of isthmus-zoo, or write them into a folder.",
     no_args_is_help=True,
@@ -38,7 +44,7 @@ def list_networks(
 
     zoo = zoo_package()
     records = []
-    for name in zoo.model_names():
+    for name in (name for task in zoo.tasks() for name in zoo.model_names(task)):
         path = zoo.model_path(name)
         variant = load_variant(path, name=name)
         records.append(
@@ -59,11 +65,13 @@ def list_networks(
         return
     from rich.table import Table
 
-    table = Table("network", "file", "input", "accuracy", "says who", box=None, pad_edge=False)
+    head = ("network", "task", "file", "input", "accuracy", "says who")
+    table = Table(*head, box=None, pad_edge=False)
     for record in records:
         side = record["input_px"]
         table.add_row(
             record["name"],
+            record["task"],
             f"{record['size_bytes'] / 1e6:.1f} MB",
             f"{side[1]} x {side[0]}" if side else "",
             f"{record['accuracy']:.1%}" if record["accuracy"] is not None else "",
@@ -75,25 +83,30 @@ def list_networks(
 @command.command("export")
 def export(
     directory: Annotated[Path, typer.Argument(help="The repository to write, e.g. models/.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Networks; default all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Networks; default all of the task.")
+    ] = None,
+    task: Task = _IMAGENET,
 ) -> None:
     """Write networks into a model repository, for `isthmus serve` and `isthmus build`.
 
     Each becomes NAME/1/model.onnx with its NAME/labels.txt; files of the same name are replaced.
+    A bundle is for one task, so that by default those for ImageNet are written.
 
     Example: isthmus zoo export models/
     """
     from isthmus.loading.onnx_file import load_variant
 
     zoo = zoo_package()
-    known = zoo.model_names()
+    _check_task(task)
+    known = [name for one in zoo.tasks() for name in zoo.model_names(one)]
     for name in names or ():
         if name not in known:
             raise typer.BadParameter(
                 f"no network {name!r}: there are {', '.join(known)}", param_hint="NAMES"
             )
     out = console()
-    for name in names or known:
+    for name in names or zoo.model_names(task):
         source = zoo.model_path(name)
         labels = load_variant(source, name=name).labels
         _replace(directory / name / "1" / "model.onnx", source.read_bytes())
@@ -101,6 +114,25 @@ def export(
             _replace(directory / name / "labels.txt", ("\n".join(labels) + "\n").encode())
         out.print(f"{directory / name / '1' / 'model.onnx'}", highlight=False, soft_wrap=True)
     out.print(f"next: isthmus serve {directory}, and isthmus build {directory} -o app.isthmus")
+
+
+@command.command("photographs")
+def list_photographs(task: Task = _IMAGENET) -> None:
+    """Print the paths of the photographs, one a line: their names tell what they show.
+
+    Example: isthmus infer app.isthmus $(isthmus zoo photographs | head -3)
+    """
+    _check_task(task)
+    for path in zoo_package().photograph_paths("request", task=task):
+        typer.echo(path)
+
+
+def _check_task(task: str) -> None:
+    known = zoo_package().tasks()
+    if task not in known:
+        raise typer.BadParameter(
+            f"no networks for {task!r}: there are {', '.join(known)}", param_hint="--task"
+        )
 
 
 def zoo_package() -> ModuleType:
