@@ -158,6 +158,30 @@ def test_a_failure_keeps_requests_away(watch, failure):
     assert not watch.is_available
 
 
+def test_a_server_in_doubt_is_looked_at_and_used_meanwhile(watch, server):
+    watch.look()
+    server.at = "v2/health/ready"
+    server.go_on.clear()
+    watch.doubt()
+    assert server.there.wait(LONG_S)
+    assert watch.is_available
+    server.failure = ServerUnreachableError("gone")
+    server.go_on.set()
+    _settle(watch)
+    assert not watch.is_available
+
+
+def test_a_server_that_cannot_make_a_tail_now_is_used_without(watch, server, clock):
+    server.refused = {"b": 409}
+    watch.look()
+    server.refused = {"b": 503}
+    clock.now += 60.0
+    assert watch.is_available
+    _settle(watch)
+    assert watch.is_available
+    assert watch.unit_ready_s == {"net.tail-id-b": math.inf}
+
+
 @pytest.mark.parametrize("status", [400, 413])
 def test_a_refusal_says_nothing_about_the_next_request(watch, status):
     watch.look()

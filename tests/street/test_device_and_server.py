@@ -112,6 +112,22 @@ def _kill_once_sending(mortal, link):
     mortal.kill()
 
 
+def test_one_late_answer_is_no_end(slow_bundle, server, photograph):
+    """It was cut off at its deadline; the server is there, and the next request may go to it."""
+    rules = replace(_FILE_OR_LOCAL, deadline_s=0.5)
+    with (
+        ShapedLink(server.url, rate_bits_per_s=50e6, rtt_s=0.01) as link,
+        Device(slow_bundle, server=link.url, rules=rules, is_probing=False) as device,
+    ):
+        before = device.infer(photograph)
+        link.set(rate_bits_per_s=0.1e6)
+        during = device.infer(photograph)
+        link.set(rate_bits_per_s=50e6)
+        after = device.infer(photograph)
+    assert (before.source, during.source, after.source) == ("edge", "fallback", "edge")
+    assert "RemoteTimeoutError" in during.error
+
+
 def test_a_restarted_server_gets_its_tails_again(slow_bundle, zoo_folder, photograph):
     """A server that has forgotten its tails is asked to make them again, in the background."""
     rules = replace(_LITE0, families=frozenset({"split", "local"}))

@@ -386,10 +386,16 @@ class Device:
     def _learn_from(
         self, failure: RemoteError | CodecError, plan: Plan, rules: Rules, window_bytes: float
     ) -> None:
+        is_late = False
         if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
-            sent_bytes = round(plan.sent_bytes)
-            self._beliefs.learn_cancelled(sent_bytes, self._patience_s(plan, rules), window_bytes)
-        if self._watch is not None and isinstance(failure, RemoteError):
+            patience_s = self._patience_s(plan, rules)
+            is_late = patience_s < self._timeout_s
+            self._beliefs.learn_cancelled(round(plan.sent_bytes), patience_s, window_bytes)
+        if self._watch is None or isinstance(failure, CodecError):
+            return
+        if is_late:
+            self._watch.doubt()
+        else:
             self._watch.report(failure, plan.row)
 
     def _predicted_download_s(self, received_bytes: int) -> float:

@@ -77,8 +77,10 @@ class ServerWatch:
         Returns:
             Whether requests may go to it.
         """
+        is_ready = False
         try:
             self._remote.check_ready()
+            is_ready = True
             self._disagreements = disagreements(fingerprint(), self._remote.metadata())
             for unit in self._missing:
                 if self._background.is_closed:
@@ -91,6 +93,7 @@ class ServerWatch:
                 else:
                     self._found(unit)
         except RemoteError:
+            self._is_available = self._is_available and is_ready
             self._stay_away()
             return False
         if self._missing:
@@ -118,6 +121,13 @@ class ServerWatch:
             return
         self._is_available = False
         self._stay_away()
+
+    def doubt(self) -> None:
+        """Be told that an answer did not come by its deadline: look whether the server is there.
+
+        Requests may go on meanwhile. A late answer says more of the link, or of the deadline.
+        """
+        self._background.start(self.look)
 
     def close(self) -> None:
         """Stop looking; interrupts a look that has begun."""
