@@ -124,6 +124,11 @@ def test_outputs_that_nothing_computes_are_refused(build, output, says):
         normal_form(model)
 
 
+def test_a_network_without_outputs_is_refused(build):
+    with pytest.raises(ModelError, match="no outputs"):
+        normal_form(build([("Relu", "x", "y")], inputs="x", outputs=""))
+
+
 def test_the_model_is_not_changed(light):
     model = onnx.load(light("squeezenet"))
     before = model.SerializeToString(deterministic=True)

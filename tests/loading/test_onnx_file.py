@@ -286,6 +286,25 @@ def test_a_stored_tensor_must_hold_what_it_claims(build, tmp_path):
             read(path)
 
 
+def test_half_bytes_are_counted(build, tmp_path):
+    model = build([("Relu", "x", "y")], inputs="x", outputs="y")
+    stored = model.graph.initializer.add(name="w", data_type=TensorProto.INT4, dims=[6])
+    path = tmp_path / "net.onnx"
+    for raw_data, dims, says in [
+        (bytes(3), [6], None),
+        (bytes(4), [6], "needs 3 bytes and has 4"),
+        (bytes(3), [-2, -3], "negative dimension"),
+    ]:
+        stored.raw_data = raw_data
+        stored.dims[:] = dims
+        path.write_bytes(model.SerializeToString())
+        if says is None:
+            read_model(path)
+            continue
+        with pytest.raises(ModelError, match=f"'w'.*{says}"):
+            read_model(path)
+
+
 def test_a_huge_constant_costs_nothing_to_load(build):
     model = build(
         [("ConstantOfShape", "s", "c"), ("MatMul", "x c", "y")],

@@ -53,6 +53,8 @@ def test_small_surprises_change_nothing_but_the_prediction(table, sent_bytes):
     assert again.latency_s == pytest.approx(plan.latency_s + more_s)
     assert sum(again.stages_s.values()) == pytest.approx(again.latency_s)
     assert again.sent_bytes == sent_bytes
+    in_time = replace(plan, slack_s=0.5)
+    assert with_size(in_time, now, sent_bytes).slack_s == pytest.approx(0.5 - more_s)
 
 
 def test_a_message_much_too_large_is_not_sent(table):

@@ -60,6 +60,11 @@ def test_the_interval_of_the_median_is_between_order_statistics():
     assert measurement_of(blocks[:5]).half_width_ratio == math.inf
 
 
+def test_what_takes_no_time_is_known():
+    assert measurement_of([[0.0] * 4] * 6).half_width_ratio == 0.0
+    assert measurement_of([[0.0] * 4] * 5 + [[1.0] * 4]).half_width_ratio == math.inf
+
+
 def test_runs_of_a_block_count_as_one_for_the_interval():
     blocks = [[x, x, x] for x in np.arange(1.0, 21.0)]
     assert measurement_of(blocks).half_width_ratio == (15 - 6) / 2 / 10.5

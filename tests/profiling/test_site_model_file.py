@@ -91,5 +91,7 @@ def test_damaged_models_are_refused_by_name(tmp_path, changes):
 def test_what_is_missing_is_told_with_the_presets(tmp_path):
     with pytest.raises(SiteModelError, match="raspberry-pi-3b"):
         load_site_model("raspberry-pi-9")
+    with pytest.raises(SiteModelError, match="cannot be read"):
+        load_site_model(tmp_path)
     with pytest.raises(SiteModelError, match="cannot be written"):
         save_site_model(MODEL, tmp_path / "no" / "folder.json")

@@ -117,7 +117,7 @@ def measurement_of(blocks_s: Sequence[Block]) -> Measurement:
         raise ValueError("times must be finite and not negative")
     warm_ups = _warm_ups(blocks)
     kept = [block[skip:] for block, skip in zip(blocks, warm_ups, strict=True)]
-    counted = sorted(run_s for block in kept for run_s in block)
+    counted = [run_s for block in kept for run_s in block]
     quantiles = tuple(np.quantile(counted, QUANTILES).tolist())
     median_s = quantiles[QUANTILES.index(0.5)]
     return Measurement(
