@@ -97,7 +97,10 @@ HOSTILE = {
     "too many scans": (many_scans(progressive=True), "too many scans"),
     "too many baseline scans": (many_scans(progressive=False), "too many scans"),
     "two sizes": (png_of_two_sizes(), "two sizes: 12 x 12 and 96 x 64"),
-    "twelve bits": (of_twelve_bits(), "JPEG's header is damaged, or of a kind that is not read"),
+    "twelve bits": (
+        of_twelve_bits(),
+        "JPEG's header is damaged, or tells a rare kind, such as 12 bits",
+    ),
     "no palette": (without_a_palette(), "cannot be decoded: [A-Z]"),
     "no white": (file_of(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"), "floating point"),
 }

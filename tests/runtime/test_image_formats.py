@@ -245,3 +245,40 @@ def test_webp_headers_that_are_not_plain_are_left_to_pillow():
     lossless[20] ^= 1
     assert plain_header(bytes(lossless)) is None
     assert plain_header(b"RIFF\0\0\0\0WEBPICCP" + bytes(40)) is None
+
+
+def mutated(data, rng):
+    """Return a file with a few bytes near its start changed, taken away or put in."""
+    found = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(min(len(found), rng.choice([30, 100, 700]))))
+        kind = rng.random()
+        if kind < 0.6:
+            found[at] = rng.choice([0, 1, 0xFF, rng.integers(256)])
+        elif kind < 0.8:
+            del found[at : at + int(rng.integers(1, 9))]
+        else:
+            found[at:at] = rng.bytes(int(rng.integers(1, 9)))
+    return bytes(found)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM"])
+def test_whatever_is_damaged_the_header_and_the_decoder_agree(file_format):
+    rng = np.random.default_rng(5)
+    noise = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    data = file_of(noise, file_format)
+    seen = set()
+    for _ in range(150):
+        damaged = mutated(data, rng)
+        outcomes = []
+        for read in (image.read_facts, lambda data: image.decode(data, shorter_side_px=1000)):
+            try:
+                found = read(damaged)
+                outcomes.append((found.width, found.height))
+            except ImageError as error:
+                outcomes.append(str(error))
+        by_header, decoded = outcomes
+        seen.add(type(decoded))
+        # What the header cannot tell, decoding may still refuse; nothing else is allowed.
+        assert by_header == decoded or (isinstance(decoded, str) and isinstance(by_header, tuple))
+    assert seen == {tuple, str}

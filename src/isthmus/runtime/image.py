@@ -233,7 +233,7 @@ def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
 def _why_unknown(file: bytes) -> str:
     for start, name in _STARTS.items():
         if file.startswith(start):
-            return f"the {name}'s header is damaged, or of a kind that is not read (as 12 bits are)"
+            return f"the {name}'s header is damaged, or tells a rare kind, such as 12 bits a sample"
     known = ", ".join(name.lower() for name in FORMATS)
     return f"the bytes are no image that is read here ({known})"
 
