@@ -85,7 +85,9 @@ def test_build_says_what_it_left_out_and_why(small_network, photographs, tmp_pat
     count = content["left_out"][label]
     assert count["low"] <= count["agreement"] < count["high"]
     assert count["images"] == 20
-    assert f"left out: {label} (changes " in result.stderr
+    plan = label.removeprefix("net").strip()
+    assert "left out of net, for the answers changed: " in result.stderr
+    assert f"{plan} (" in result.stderr
 
 
 def test_what_was_counted_once_need_not_be_counted_again(models, photographs, tmp_path):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
-from isthmus.cli.units import ratio_from_text
+from isthmus.cli.units import parsed, ratio_from_text
 from isthmus.errors import BundleError
 
 if TYPE_CHECKING:
@@ -24,15 +24,20 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 def command(
     models: Annotated[
         list[Path],
-        typer.Argument(help="A model repository (the one the server serves), or ONNX files."),
+        typer.Argument(
+            metavar="MODELS", help="A model repository (the one the server serves), or ONNX files."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The bundle to write.")
+    ],
     photographs: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of photographs: on them, or on crops of them if they are fewer than "
+            metavar="FOLDER",
+            help="Photographs: on them, or on crops of them if they are fewer than "
             "--agreement-images, lossy plans must keep the answers, or be left out. Default: the "
-            "zoo's, if isthmus-zoo is installed."
+            "zoo's, if isthmus-zoo is installed.",
         ),
     ] = None,
     tolerance: Annotated[
@@ -46,6 +51,7 @@ def command(
         typer.Option(
             "--agreement-images",
             min=0,
+            metavar="N",
             help="On how many images that is counted, about a minute a network for 1000; "
             "0 keeps no lossy plan.",
         ),
@@ -61,15 +67,15 @@ def command(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a few camera-sized photographs that go into the bundle, for the device "
-            "to measure with. Default: the zoo's, if isthmus-zoo is installed."
+            metavar="FOLDER",
+            help="A few camera-sized photographs that go into the bundle, for the device "
+            "to measure with. Default: the zoo's, if isthmus-zoo is installed.",
         ),
     ] = None,
-    cuts: Annotated[int, typer.Option(min=0, max=64, help="At most so many cuts a network.")] = 8,
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write the plans as JSON; - prints."),
-    ] = None,
+    cuts: Annotated[
+        int, typer.Option(min=0, max=64, metavar="N", help="At most so many cuts a network.")
+    ] = 8,
+    json_target: JsonTarget = None,
 ) -> None:
     """Build a bundle from networks for one task, on a workstation, once.
 
@@ -84,7 +90,9 @@ def command(
     from isthmus.building.selection import Tolerance
 
     allowed = Tolerance(
-        _tolerance_ratio(tolerance), images, Ledger(agreement, known=zoo_agreement())
+        parsed(ratio_from_text, tolerance, "--tolerance"),
+        images,
+        Ledger(agreement, known=zoo_agreement()),
     )
     found = _find_models(models)
     with progress_bars() as progress:
@@ -112,7 +120,7 @@ def command(
             json_target,
         )
     lines = [f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB"]
-    lines += [f"  left out: {c.row.label} ({_reason(c)})" for c in report.dropped]
+    lines += _left_out(report.dropped)
     if report.unasked:
         lines.append(
             f"  left out: {len(report.unasked)} plans whose codec no link would ask for, since "
@@ -120,15 +128,6 @@ def command(
         )
     lines.append(f"next, on the device: isthmus profile {report.path} --server http://HOST:8000")
     console(stderr=json_target == "-").print("\n".join(lines), markup=False, soft_wrap=True)
-
-
-def _tolerance_ratio(text: str) -> float:
-    if text.strip() in ("0", "0%"):
-        return 0.0
-    try:
-        return ratio_from_text(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--tolerance") from error
 
 
 def _counts(candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -147,14 +146,18 @@ def _counts(candidates: Sequence[Candidate]) -> dict[str, Any]:
     return found
 
 
-def _reason(candidate: Candidate) -> str:
-    if not candidate.checked:
-        return "not checked, no photographs"
-    count = candidate.count
-    low, high = count.interval
-    return (
-        f"changes {count.of - count.counted} of {count.of} answers, {1 - high:.1%} to {1 - low:.1%}"
-    )
+def _left_out(dropped: Sequence[Candidate]) -> list[str]:
+    """Say in a line a network which lossy plans change too many answers, and how many."""
+    by_network: dict[str, list[str]] = {}
+    for candidate in dropped:
+        name, count = candidate.row.variant, candidate.count
+        plan = candidate.row.label.removeprefix(name).strip()
+        changed = f"{count.of - count.counted} of {count.of}" if count.of else "not counted"
+        by_network.setdefault(name, []).append(f"{plan} ({changed})")
+    return [
+        f"  left out of {name}, for the answers changed: {', '.join(plans)}"
+        for name, plans in by_network.items()
+    ]
 
 
 def zoo_agreement() -> Path | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.output import console, write_json
+from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.errors import RepositoryError
 
 __all__ = ["command", "zoo_package"]
@@ -31,10 +31,7 @@ command = typer.Typer(
 
 @command.command("list")
 def list_networks(
-    json_target: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write the list as JSON; - prints."),
-    ] = None,
+    json_target: JsonTarget = None,
 ) -> None:
     """List the networks with their sizes and accuracies.
 
@@ -82,9 +79,9 @@ def list_networks(
 
 @command.command("export")
 def export(
-    directory: Annotated[Path, typer.Argument(help="The repository to write, e.g. models/.")],
+    directory: Annotated[Path, typer.Argument(metavar="FOLDER", help="The repository to write.")],
     names: Annotated[
-        list[str] | None, typer.Argument(help="Networks; default all of the task.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Networks; default all of the task.")
     ] = None,
     task: Task = _IMAGENET,
 ) -> None:
