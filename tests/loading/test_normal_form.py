@@ -5,6 +5,7 @@ import pytest
 from isthmus.errors import ModelError
 from isthmus.loading.normal_form import normal_form
 from isthmus.loading.onnx_file import graph_from_model
+from isthmus.loading.shape_arithmetic import fold_arithmetic
 
 WEIGHT = np.ones((4, 4), np.float32)
 
@@ -89,6 +90,21 @@ def test_arithmetic_on_shapes_is_done(build, run, opset):
     assert operators(form.layers) == ["Sigmoid", "Reshape", "Reshape"]
     assert form.types["y"].static_shape == (2, 10)
     assert run(model, {"x": np.ones((5, 4), np.float32)})["y"].shape == (2, 10)
+
+
+def test_arithmetic_that_would_fill_the_memory_is_not_done(build, monkeypatch):
+    def evaluate(*_):
+        raise AssertionError("a thousand cubed elements")
+
+    monkeypatch.setattr("isthmus.loading.shape_arithmetic.ReferenceEvaluator", evaluate)
+    stored = {
+        name: np.ones(shape, bool if name == "c" else np.float32)
+        for name, shape in {"c": (1000, 1, 1), "a": (1, 1000, 1), "b": (1, 1, 1000)}.items()
+    }
+    model = build([("Where", "c a b", "w"), ("Mul", "x w", "y")], inputs="x", outputs="y",
+                  shape=(1,), stored=stored)  # fmt: skip
+    (node, _) = model.graph.node
+    assert fold_arithmetic([node], model) == [node]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def _evaluate(
         sizes = [int(size) for size in np.ravel(values[node.input[shaped_by]])]
         if math.prod(sizes) > SMALL_ELEMENTS:
             return None
+    if node.op_type == "Where" and math.prod(values[n].size for n in names) > SMALL_ELEMENTS**2:
+        return None  # three that are broadcast could fill the memory
     try:
         evaluator = ReferenceEvaluator(_alone(node, names, opsets))
         with np.errstate(all="ignore"):

@@ -106,7 +106,7 @@ class RowRuns:
                 row, blocks, float(content["precision_ratio"]), bool(content["is_complete"])
             )
             _ = runs.measurement
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
         return runs
 
