@@ -112,6 +112,24 @@ def test_a_message_whose_size_is_known_is_what_remains():
     assert again.row.codec == "u8"
 
 
+@pytest.mark.parametrize("objective", ["least_latency", "most_accurate", "least_energy"])
+def test_a_message_beyond_the_users_limit_gives_way(table, objective):
+    """14 kB instead of 10 are no surprise, but more than the user allows."""
+    rules = Rules(objective, max_sent_bytes=12_000)
+    now, plan = decided(table, Rules())
+    at = {"spent_s": 0.020}
+    assert plan.row.family == "resized"
+    assert decide_midway(table, now, rules, plan, sent_bytes=12_000, **at).row is plan.row
+    assert decide_midway(table, now, rules, plan, sent_bytes=14_000, **at).row.family == "local"
+
+
+def test_a_message_beyond_the_limit_is_sent_where_there_is_nothing_else(table):
+    rules = Rules(max_sent_bytes=12_000, families=frozenset({"resized"}))
+    now, plan = decided(table, rules)
+    again = decide_midway(table, now, rules, plan, sent_bytes=14_000, spent_s=0.02)
+    assert again.row is plan.row
+
+
 def test_a_deadline_counts_from_what_is_left(table):
     rules = Rules(deadline_s=0.150)
     now, plan = decided(table, rules)

@@ -35,13 +35,13 @@ def decide_midway(
 
     Only an unpleasant surprise changes anything: if the true size adds less than a tenth of the
     plan's latency and less than its standard deviation, or if bytes do not matter to the
-    objective, the plan stays. Otherwise what *remains* counts: nothing of ``plan``'s own work on
-    the device, and no decoding or resizing for other plans of its network. Other images of the
-    photograph, and other compressed tensors of the same cut, are expected to be larger than usual
-    by the same factor. Without a deadline the
-    least remaining latency wins; with one, the most accurate plan of those whose remaining mean
-    plus the safety margin is within what is left, or else the least remaining latency. Ties go to
-    ``plan``.
+    objective, the plan stays, unless it is beyond ``rules.max_sent_bytes``. Otherwise what
+    *remains* counts: nothing of ``plan``'s own work on the device, and no decoding or resizing for
+    other plans of its network. Other images of the photograph, and other compressed tensors of the
+    same cut, are expected to be larger than usual by the same factor. Without a deadline the least
+    remaining latency wins; with one, the most accurate plan of those whose remaining mean plus the
+    safety margin is within what is left, or else the least remaining latency. What is beyond
+    ``rules.max_sent_bytes`` is chosen only if all is. Ties go to ``plan``.
 
     Args:
         table: All plans.
@@ -58,7 +58,9 @@ def decide_midway(
     updated = with_size(plan, conditions, sent_bytes)
     surprise_s = updated.latency_s - plan.latency_s
     is_small = surprise_s <= max(_LEAST_SURPRISE_RATIO * plan.latency_s, plan.latency_sd_s)
-    if is_small or rules.objective not in ("least_latency", "most_accurate"):
+    most_bytes = math.inf if rules.max_sent_bytes is None else rules.max_sent_bytes
+    is_indifferent = is_small or rules.objective not in ("least_latency", "most_accurate")
+    if is_indifferent and sent_bytes <= most_bytes:
         return updated
     larger = sent_bytes / max(plan.sent_bytes, 1.0)
     others = tuple(
@@ -70,6 +72,7 @@ def decide_midway(
     rest_s = {other.index: _remaining_s(other, plan) for other in others}
     rest_s[plan.index] = updated.latency_s - sum(plan.stages_s[s] for s in _PREPARED_STAGES)
     choices = [updated, *(other for other in others if other.index != plan.index)]
+    choices = [p for p in choices if p.sent_bytes <= most_bytes] or choices
     if rules.deadline_s is not None and rules.objective == "most_accurate":
         left_s = rules.deadline_s - spent_s
         margin_s = {p.index: conditions.safety_sds * p.latency_sd_s for p in choices}

@@ -169,7 +169,8 @@ class Rules:
             ``prefer_device`` and ``prefer_edge`` take such a plan where it is good enough:
             ``planning.decide`` says when.
         max_sent_bytes: Plans that are predicted to send more, on the mean and with the
-            photograph if it is sent, are excluded; ``None`` for no limit.
+            photograph if it is sent, are excluded, and a message that comes out larger gives way
+            to another plan where there is one; ``None`` for no limit.
         power: What the device draws, for ``least_energy``.
         hedge_above_ratio: A remote plan that is late with at least this probability gets a hedge,
             if one helps: 0 hedges all of them. Needs a deadline; ``None`` for no hedges.
