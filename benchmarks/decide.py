@@ -4,14 +4,23 @@ A program decides once a request, after a network ran or while it slept: by then
 caches hold something else, and code and data come back from memory. So beside a loop of nothing
 but decisions (`hot`), each decision is timed alone, after something else was done: memory swept,
 a network of the zoo run, or the processor left alone.
+
+`--against FOLDER` compares with another tree, whose `src` that is: both take turns, so that the
+ratio means something where the machine's speed does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -157,12 +166,71 @@ def print_cold(count: int) -> None:
             print(f"{name:24s}{name_of(rules):20s}{figures}")
 
 
+def figures_once() -> dict[str, float]:
+    """Return what is compared, microseconds of a decision in the median or on the mean."""
+    rng = np.random.default_rng(SEED)
+    large, small = random_table(200, rng), random_table(20, rng)
+    rules, links = Rules(deadline_s=0.1, hedge_above_ratio=0.01), random_conditions(3000, rng)
+    alike = [  # one photograph, as a study has
+        Conditions(c.link, links[0].image, window_bytes=INITIAL_WINDOW_BYTES) for c in links
+    ]
+    found = {"one of 200": spent_us(lambda one: decide(large, one, rules), alike, nothing)[0]}
+    started_ns = time.perf_counter_ns()
+    for first in range(0, len(alike), 100):
+        decide_many(large, alike[first : first + 100], rules)
+    found["a hundred, of 200"] = (time.perf_counter_ns() - started_ns) / 1e3 / len(alike)
+    network = inferring()
+    if network is not None:
+        cold = [c for c in links if not c.unit_ready_s][:30]
+        spent = spent_us(lambda one: decide(small, anew(one), rules), cold, network)
+        found["one of 20, cold"] = spent[0]
+    return found
+
+
+def print_against(folder: Path, turns: int) -> None:
+    """Print figures of this tree and of another one, and their ratio turn by turn."""
+    trees = (folder, Path(__file__).resolve().parent.parent / "src")
+    workers = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--worker"],
+            env=os.environ | {"PYTHONPATH": str(tree)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )
+        for tree in trees
+    ]  # fmt: skip
+
+    def asked(worker: subprocess.Popen[str]) -> dict[str, float]:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write("again\n")
+        return dict(json.loads(worker.stdout.readline()))
+
+    seen = [[asked(worker) for worker in workers] for _ in range(turns)]
+    print(f"{'medians of ' + str(turns):20s} before_us   now_us   ratio")
+    for name in seen[0][0]:
+        before, now = ([turn[i][name] for turn in seen] for i in (0, 1))
+        ratio = statistics.median(b / a for a, b in zip(before, now, strict=True))
+        medians = statistics.median(before), statistics.median(now)
+        print(f"{name:20s}{medians[0]:10.1f}{medians[1]:9.1f}{ratio:8.2f}")
+    for worker in workers:
+        worker.communicate()
+
+
 def main() -> None:
     """Print what a decision takes, in a loop and once a request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decisions", type=int, default=5000, help="how many of them in a loop")
     parser.add_argument("--cold", type=int, default=200, help="how many of them one at a time")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another tree's src")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.worker:
+        for _ in sys.stdin:
+            print(json.dumps(figures_once()), flush=True)
+        return
+    if arguments.against is not None:
+        print_against(arguments.against, turns=15)
+        return
     print_hot(arguments.decisions)
     print_cold(arguments.cold)
 

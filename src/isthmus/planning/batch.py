@@ -82,11 +82,9 @@ def choose_many(
     """
     now = Instants(view, conditions)
     deadline_s = math.inf if rules.deadline_s is None else rules.deadline_s
-    if rules.objective == "least_latency":  # in time or not
-        found = _searched(now, np.full(len(conditions), math.inf), now.latencies_s)
-    else:
-        slop_s = 0.0 if rules.deadline_s is None else _CLOSE * deadline_s
-        found = _searched(now, np.full(len(conditions), deadline_s), _costs(now, rules), slop_s)
+    limit_s = math.inf if rules.objective == "least_latency" else deadline_s  # in time or not
+    slop_s = 0.0 if limit_s == math.inf else _CLOSE * limit_s
+    found = _searched(now, np.full(len(conditions), limit_s), _costs(now, rules), slop_s)
     late = _late_ratios(deadline_s - found.means_s, found.margins_s)
     hedges = np.full(len(conditions), -1, np.intp), np.full(len(conditions), math.inf)
     if rules.hedge_above_ratio is not None and rules.deadline_s is not None and view.locals:
@@ -108,7 +106,8 @@ def _costs(now: Instants, rules: Rules) -> _Floats:
         return now.energies_j(watts_by_state(rules.power))
     if rules.objective == "greatest_throughput":
         return now.intervals_s()
-    return now.view.arrays.rank
+    is_race = rules.objective == "least_latency" or rules.deadline_s is None  # see ``view``
+    return now.latencies_s if is_race else now.view.arrays.rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def _searched(
     now: Instants,
     limits_s: _Floats,
     costs: _Floats,
-    slop_s: float = 0.0,
+    slop_s: float,
     n: _Positions | slice = _ALL,
     v: _Positions | slice = _ALL,
 ) -> _Search:
@@ -155,27 +154,32 @@ def _searched(
 
     Args:
         now: All candidates at all instants.
-        limits_s: What is in time for each search, float64 ``[M]``, seconds.
-        costs: What the candidates cost, float64 ``[W]``, ascending, or ``[M, W]``.
+        limits_s: What is in time for each search, float64 ``[M]``, seconds; infinite for all of
+            them or for none.
+        costs: What the candidates cost, float64 ``[W]``, ascending, or ``[M, W]``, as they must
+            be without limits.
         slop_s: What rounding may make of the limits, seconds.
         n: The instant of each search.
         v: The candidates.
     """
     means_s = now.latencies_s[n][:, v]
     surely_s, hardly_s = limits_s - slop_s, limits_s + slop_s
-    is_sure = now.latest_s[n][:, v] <= surely_s[:, None]
-    if costs.ndim == 1:
-        first = is_sure.argmax(axis=1)
-        is_any = is_sure[np.arange(len(first)), first]
-        least = np.where(is_any, costs[first], math.inf)
+    if limits_s[0] == math.inf:  # all are, and costs are of each
+        is_worth = costs <= _with_ties(costs.min(axis=1))[:, None]
     else:
-        least = np.where(is_sure, costs, math.inf).min(axis=1)
-    is_worth = means_s <= hardly_s[:, None]
-    is_worth &= costs <= _with_ties(least)[:, None]
-    unsure = np.flatnonzero(least == math.inf)
-    if len(unsure):
-        fastest_s = means_s[unsure].min(axis=1, keepdims=True)
-        is_worth[unsure] |= means_s[unsure] <= fastest_s * (1.0 + _CLOSE)
+        is_sure = now.latest_s[n][:, v] <= surely_s[:, None]
+        if costs.ndim == 1:
+            first = is_sure.argmax(axis=1)
+            is_any = is_sure[np.arange(len(first)), first]
+            least = np.where(is_any, costs[first], math.inf)
+        else:
+            least = np.where(is_sure, costs, math.inf).min(axis=1)
+        is_worth = means_s <= hardly_s[:, None]
+        is_worth &= costs <= _with_ties(least)[:, None]
+        unsure = np.flatnonzero(least == math.inf)
+        if len(unsure):
+            fastest_s = means_s[unsure].min(axis=1, keepdims=True)
+            is_worth[unsure] |= means_s[unsure] <= fastest_s * (1.0 + _CLOSE)
     owners, columns = np.divmod(np.flatnonzero(is_worth), means_s.shape[1])
     instants = np.arange(len(now.latencies_s))[n][owners]
     positions = np.arange(len(now.view.candidates))[v][columns]
