@@ -46,9 +46,9 @@ def main() -> int:
     downloads.fetch_debian([FASHION_PACKAGE])
     made = downloads.folder / "fashion-mnist"
     made.mkdir(exist_ok=True)
+    pixels = _training_pixels(made / "train.npy", downloads)
     weights = {}
     for network in FASHION_NETWORKS:
-        pixels = _training_pixels(made / "train.npy", downloads)
         weights[network.name] = trained_weights(
             network,
             pixels,
