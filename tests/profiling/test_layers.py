@@ -96,6 +96,15 @@ def test_equal_branches_of_which_one_is_run_have_no_kernel():
     assert units_of_kernels(graph, run) == [(0,), (3, 4), (5,)]
 
 
+def test_layers_that_vanished_at_the_inputs_join_what_reads_them():
+    graph = graph_of(
+        ("scale", "Mul", "x", "a"), ("cast", "Cast", "a", "b"), ("conv", "Conv", "b", "y")
+    )
+    assert units_of_kernels(graph, kernels("conv:Conv")) == [(0, 1, 2)]
+    aside = graph_of(("conv", "Conv", "x", "y"), ("same", "Identity", "x", "z"), outputs=("y", "z"))
+    assert units_of_kernels(aside, kernels("conv:Conv")) == [(0, 1)]
+
+
 def test_foreign_kernels_alone_are_refused():
     with pytest.raises(ModelError, match="nothing that the file"):
         units_of_kernels(CHAIN, kernels("a:Alien"))
