@@ -176,11 +176,64 @@ def test_after_a_step_of_the_round_trip_ten_exchanges_are_enough(factor):
     assert estimate.link.uplink_bytes_per_s == pytest.approx(1e6, rel=0.1)
 
 
+NOISE = 0.1
+SMALL_BYTES = 47_000
+
+
+def noisy(link, sizes, rng):
+    """Yield one exchange a size, with noise of its own on a byte's time and on the round trip."""
+    for size in sizes:
+        per_byte, per_message = np.exp(rng.normal(0.0, NOISE, 2))
+        yield size, 0, link.rtt_s * per_message + size / link.uplink_bytes_per_s * per_byte
+
+
+def mostly_small(rng, count, share=0.05):
+    """Return sizes of which few take longer than a round trip of a tenth of a second."""
+    large = np.exp(rng.uniform(np.log(5e5), np.log(1e7), count))
+    return np.where(rng.random(count) < share, large, SMALL_BYTES).astype(int).tolist()
+
+
+STEADY = [Link(2.57e6, 2.57e6, 0.105), Link(1.05e7, 1.05e7, 0.099)]
+
+
+@pytest.mark.parametrize("link", STEADY)
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_noise_does_not_carry_the_rate_of_a_steady_link_away(link, share):
+    errors = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        estimate = LinkEstimate.from_probe(
+            list(noisy(link, [SMALL_BYTES] * 60 + mostly_small(rng, 60, share=1.0), rng))
+        )
+        for number, exchange in enumerate(noisy(link, mostly_small(rng, 250, share), rng)):
+            estimate = estimate.observe(*exchange)
+            if number >= 50:
+                errors.append(estimate.link.uplink_bytes_per_s / link.uplink_bytes_per_s - 1)
+    assert abs(np.mean(errors)) < 0.02
+    assert np.quantile(np.abs(errors), 0.95) < 0.06
+
+
+@pytest.mark.parametrize("link", STEADY)
+def test_jitter_is_not_taken_for_a_rate_that_varies(link):
+    errors, spreads = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        wrong = np.exp(rng.normal(0.0, 0.3, 2))  # a prior that is off in both
+        rate = link.uplink_bytes_per_s * wrong[0]
+        estimate = LinkEstimate.from_link(Link(rate, rate, link.rtt_s * wrong[1]))
+        for exchange in noisy(link, mostly_small(rng, 400), rng):
+            estimate = estimate.observe(*exchange)
+        errors.append(abs(estimate.link.uplink_bytes_per_s / link.uplink_bytes_per_s - 1))
+        spreads.append(estimate.link.uplink_sd_ratio)
+    assert np.quantile(errors, 0.9) < 0.12
+    assert np.median(spreads) < 0.2
+
+
 def test_one_outlier_is_no_change():
     calm = settled(KNOWN)
     hit = calm.observe(400_000, 0, 40.0)
     assert hit.uplink.count > calm.uplink.count  # not begun anew
-    assert hit.uplink.long_bytes_per_s > 0.9e6
+    assert hit.uplink.long.bytes_per_s > 0.9e6
     assert hit.rtt_s == pytest.approx(calm.rtt_s, rel=0.05)
     for _ in range(3):
         hit = hit.observe(400_000, 0, 0.41)

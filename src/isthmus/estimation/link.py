@@ -42,6 +42,9 @@ _CLOCK_SD_S = 2e-5
 _NOISE_RATIO = 0.01
 _OUTLIER_SDS = 5.0
 _RTT_OUTLIER_SDS = 1.5
+_BOUNDED_SQUARE = 0.7785
+"""Mean square of a standard normal number bounded by 1.5, by which bounded errors tell a variance
+(Huber, "Robust estimation of a location parameter", 1964, proposal 2)."""
 _MOST_CORRELATION = 0.9
 _TELLING = 0.5
 
@@ -145,8 +148,8 @@ class LinkEstimate:
             jitter_ratio = max(_rms([errors[i] for i in small]), _PROBE_JITTER_RATIO)
             rtt_variance_s2 = (jitter_ratio * rtt_s) ** 2 / len(small)
             rtt_variance_s2 += min(sizes_s[i] for i in small) ** 2
-        rate = _rate(1 / s_per_byte, max(_rms(errors), _PROBE_RATE_RATIO))
-        rate = replace(rate, count=float(len(exchanges) - len(small)))
+        sd_ratio = max(_rms(errors), _PROBE_RATE_RATIO)
+        rate = _rate(1 / s_per_byte, sd_ratio, count=float(len(exchanges) - len(small)))
         return LinkEstimate(rtt_s, rtt_variance_s2, (jitter_ratio * rtt_s) ** 2, rate, rate)
 
     @property
@@ -324,16 +327,21 @@ class LinkEstimate:
                 error_s = outlier * _OUTLIER_SDS * sd_s
         uplink, downlink = self.uplink, self.downlink
         if parts.up_s > 0:
-            uplink = uplink.observe(error_s / parts.up_s, parts.up_trust, error_sds)
+            shared = parts.rounds * self.covariance_s / (parts.up_s * uplink.variance)
+            uplink = uplink.observe(error_s / parts.up_s, parts.up_trust, error_sds, shared=shared)
         if not self.is_downlink_known:
             downlink = uplink
         elif parts.apart_s > 0:
             downlink = downlink.observe(error_s / parts.apart_s, parts.down_trust, error_sds)
 
         rtt_s = _clipped(self.rtt_s + parts.rtt_gain * bounded_s, _RTT_LIMITS_S)
-        rtt_variance_s2 = self.rtt_variance_s2 - parts.rtt_gain * max(parts.rtt_part, 0.0)
+        # An error that is not believed entirely makes the round trip less certain than it would.
+        believed = bounded_s / whole_s if whole_s else 1.0
+        rtt_variance_s2 = self.rtt_variance_s2
+        rtt_variance_s2 -= believed * parts.rtt_gain * max(parts.rtt_part, 0.0)
+        square_s2 = bounded_s * bounded_s / _BOUNDED_SQUARE
         jitter_s2 = self.jitter_s2 + _JITTER_WEIGHT * parts.jitter_trust * (
-            parts.jitter_trust * bounded_s * bounded_s - parts.rounds * self.jitter_s2
+            parts.jitter_trust * square_s2 - parts.rounds * self.jitter_s2
         )
         # No round trip is longer than an exchange that had it, but for its jitter.
         most_s = elapsed_s / parts.rounds + min(math.sqrt(jitter_s2), elapsed_s)
@@ -351,6 +359,8 @@ class LinkEstimate:
         rtt_variance_s2 = max(rtt_variance_s2, 0.0) + drift_s2
         bound_s = _MOST_CORRELATION * math.sqrt(rtt_variance_s2 * uplink.variance)
         covariance_s = self.covariance_s - uplink.share * parts.rtt_gain * parts.up_part
+        if rtt_s <= _RTT_LIMITS_S[0]:  # it cannot give way any more, so the rate has to
+            covariance_s = 0.0
         return LinkEstimate(
             rtt_s,
             rtt_variance_s2,
@@ -419,12 +429,9 @@ def _check(sent_bytes: int, received_bytes: int, elapsed_s: float, window_bytes:
         raise ConditionsError(f"window_bytes must be positive, got {window_bytes}")
 
 
-def _rate(bytes_per_s: float, sd_ratio: float) -> Rate:
-    bytes_per_s = _clipped(bytes_per_s, _RATE_LIMITS)
+def _rate(bytes_per_s: float, sd_ratio: float, *, count: float = 0.0) -> Rate:
     variance = (sd_ratio or _UNKNOWN_RATIO) ** 2
-    # What is expected lies above the mean; the link that was given is what is expected.
-    mean = bytes_per_s / Rate(1.0, 1.0, variance).expected_bytes_per_s
-    return Rate(mean, mean, variance)
+    return Rate.known(_clipped(bytes_per_s, _RATE_LIMITS), variance, count=count)
 
 
 def _clipped(value: float, limits: tuple[float, float]) -> float:
