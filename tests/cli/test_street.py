@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import isthmus.building
 from isthmus.cli import build, infer, inspect, profile
 from isthmus.errors import BundleError, ImageError, ServerUnreachableError
 from isthmus.lab.server_process import ServerProcess
@@ -81,6 +82,8 @@ def test_build_says_what_it_left_out_and_why(small_network, photographs, tmp_pat
     content = json.loads(result.stdout)
     assert (content["agreement_images"], content["tolerance"]) == (20, 0.005)
     assert "net split x raw" in content["plans"]
+    assert ["x"] in content["cuts"]["net"]["tensors"]
+    assert "  net: 3 cuts; any other would save at most " in result.stderr
     label = next(label for label in content["left_out"] if label.startswith("net split x u8"))
     count = content["left_out"][label]
     assert count["low"] <= count["agreement"] < count["high"]
@@ -214,6 +217,7 @@ def test_a_store_that_cannot_be_is_named_and_profiling_goes_on(built, server, tm
 def test_without_onnx_the_cuts_are_left_as_they_are(built, server, tmp_path, monkeypatch):
     shutil.copytree(built[0], tmp_path / "app")
     monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr(isthmus, "building", isthmus.building)  # is there again afterwards
     for name in [name for name in sys.modules if name.startswith("isthmus.building")]:
         monkeypatch.delitem(sys.modules, name)
     result = run(profile, tmp_path / "app", "--server", server, "--budget", "1ms")

@@ -48,6 +48,7 @@ class BuildReport:
     Attributes:
         path: The bundle.
         size_bytes: Of all its files.
+        cuts: Those of each network, by its name, and what is lost by having no others.
         candidates: The plans that it holds.
         dropped: The lossy plans left out since they changed too many answers.
         unasked: The plans left out since no link would ask for their codec: another one of the
@@ -57,6 +58,7 @@ class BuildReport:
 
     path: Path
     size_bytes: int
+    cuts: Mapping[str, CandidateCuts]
     candidates: tuple[Candidate, ...]
     dropped: tuple[Candidate, ...]
     unasked: tuple[PlanRow, ...]
@@ -116,16 +118,17 @@ def build_bundle(
         photographs_here = _copy_calibration(folder, calibration)
         progress.begin("build", len(models) * 2)
         heads: dict[tuple[str, str], str] = {}
+        cuts: dict[str, CandidateCuts] = {}
         kept: list[Candidate] = []
         dropped: list[Candidate] = []
         unasked: list[PlanRow] = []
         for name, path in models.items():
             model = read_model(path)
             graph = _classifier_graph(path, variants[name])
-            found = candidates(graph, limit=cuts_per_variant)
-            splits = tuple(split_model(model, graph, tensors) for tensors in found.cuts)
+            cuts[name] = candidates(graph, limit=cuts_per_variant)
+            splits = tuple(split_model(model, graph, tensors) for tensors in cuts[name].cuts)
             heads |= _save_heads(folder, model, name, splits)
-            progress.advance(f"{name}: {len(splits)} cuts, {_told(found)}")
+            progress.advance(f"{name}: {len(splits)} cuts")
             rows = _rows(variants[name], graph, splits)
             with AgreementCounter(variants[name], model, graph, splits) as counter:
                 good, bad = select(rows, counter, crops, tolerance, progress)
@@ -144,7 +147,7 @@ def build_bundle(
         put_in_place(folder, output)
     size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return BuildReport(
-        output, size_bytes, tuple(kept), tuple(dropped), tuple(unasked), tolerance.images
+        output, size_bytes, cuts, tuple(kept), tuple(dropped), tuple(unasked), tolerance.images
     )
 
 
@@ -181,12 +184,6 @@ def _classifier_graph(path: Path, variant: Variant) -> ModelGraph:
             f"float32 {list(variant.pipeline.tensor_shape)}: correct the one that is wrong"
         )
     return graph
-
-
-def _told(found: CandidateCuts) -> str:
-    """Return what is lost by having no other cuts, as far as estimates tell."""
-    latency, stage = found.latency_gap_ratio, found.stage_gap_ratio
-    return f"{latency:.1%} of latency lost at most, {stage:.1%} of the longest stage (estimated)"
 
 
 def _save_heads(

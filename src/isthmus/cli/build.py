@@ -112,6 +112,14 @@ def command(
                 "size_bytes": report.size_bytes,
                 "agreement_images": report.images,
                 "tolerance": allowed.ratio,
+                "cuts": {
+                    name: {
+                        "tensors": [list(cut) for cut in found.cuts],
+                        "latency_gap_ratio": found.latency_gap_ratio,
+                        "stage_gap_ratio": found.stage_gap_ratio,
+                    }
+                    for name, found in report.cuts.items()
+                },
                 "plans": [candidate.row.label for candidate in report.candidates],
                 "agreement": _counts(report.candidates),
                 "left_out": _counts(report.dropped),
@@ -120,6 +128,12 @@ def command(
             json_target,
         )
     lines = [f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB"]
+    lines += [
+        f"  {name}: {len(found.cuts)} cuts; any other would save at most "
+        f"{found.latency_gap_ratio:.1%} of the time to an answer, {found.stage_gap_ratio:.1%} of a "
+        "stream's longest stage (estimated)"
+        for name, found in report.cuts.items()
+    ]
     lines += _left_out(report.dropped)
     if report.unasked:
         lines.append(
