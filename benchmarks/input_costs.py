@@ -1,10 +1,11 @@
 """How well lines predict decoding: `python benchmarks/input_costs.py`. Prints figures only.
 
 Lines are fitted on the profile's ladder, made of three photographs, and judged on others: the
-zoo's photographs as they are, and made into files of other sizes, qualities and formats. Each
-format is judged by four lines: over pixels, over the file's bytes (PieSlicer's), over both, and
-the plan table's, which knows the pixels that are truly decoded. With `--photographs DIR` the files
-of a folder are judged, too.
+zoo's photographs as they are, and made into files of other sizes, qualities and formats. PNGs and
+WebPs are written as programs do by default, and WebPs with the least effort, too. Each format is
+judged by four lines: over pixels, over the file's bytes (PieSlicer's), over both, and the plan
+table's, which knows the pixels that are truly decoded. With `--photographs DIR` the JPEGs of a
+folder are judged, too, by the ladder's lines and by lines fitted to every other one of them.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ SEED = 20261121
 SIDE_PX = 256
 ROUNDS = 5
 LADDER_OF = 3
+THREE_MEGAPIXELS = 3_000_000
 KINDS: Mapping[str, tuple[str, Mapping[str, bool | int], int]] = {
     # format, options, how many files to judge by
     "jpeg": ("JPEG", {}, 60),
     "progressive": ("JPEG", {"progressive": True}, 30),
-    "png": ("PNG", {"compress_level": 6}, 24),
-    "webp": ("WEBP", {"method": 0}, 30),
-    "webp lossless": ("WEBP", {"method": 0, "lossless": True}, 12),
+    "png": ("PNG", {}, 24),
+    "webp": ("WEBP", {}, 30),
+    "webp, least effort": ("WEBP", {"method": 0}, 30),
+    "webp lossless": ("WEBP", {"lossless": True}, 16),
+    "lossless, least effort": ("WEBP", {"method": 0, "lossless": True}, 16),
 }
+Samples = dict[str, list[Sample]]
 Features = Callable[[ImageFacts], Sequence[float]]
 LINES: Mapping[str, Features] = {
     "pixels": lambda f: [1, f.pixels],
@@ -46,20 +51,8 @@ LINES: Mapping[str, Features] = {
 
 
 def kind_of(facts: ImageFacts) -> str:
-    """Return the group of a file that a line is fitted to; without loss a WebP costs as a PNG."""
-    if facts.is_progressive:
-        return "progressive"
-    return "png" if facts.format == "webp-lossless" else facts.format
-
-
-def decode_s(data: bytes) -> float:
-    """Return the median time of decoding for a shorter side of ``SIDE_PX``."""
-    spent = []
-    for _ in range(ROUNDS):
-        begun_at_s = time.perf_counter()
-        decode(data, shorter_side_px=SIDE_PX)
-        spent.append(time.perf_counter() - begun_at_s)
-    return float(np.median(spent))
+    """Return the group of a file that a line is fitted to."""
+    return "progressive" if facts.is_progressive else facts.format
 
 
 def made_from(photograph: Image.Image, name: str, rng: np.random.Generator) -> bytes:
@@ -75,9 +68,23 @@ def made_from(photograph: Image.Image, name: str, rng: np.random.Generator) -> b
     return buffer.getvalue()
 
 
-def samples_of(files: Sequence[bytes]) -> list[Sample]:
-    """Return files with their times."""
-    return [Sample(read_facts(data), decode_s(data)) for data in files]
+def samples_of(groups: Mapping[str, Sequence[bytes]], rng: np.random.Generator) -> Samples:
+    """Return files with the median times of decoding for a shorter side of ``SIDE_PX``.
+
+    All are decoded once before any is decoded again, so that no minute in which the machine was
+    slower counts for one group alone.
+    """
+    files = [(name, data) for name, found in groups.items() for data in found]
+    spent_s = np.zeros((ROUNDS, len(files)))
+    for times in spent_s:
+        for i in rng.permutation(len(files)).tolist():
+            begun_at_s = time.perf_counter()
+            decode(files[i][1], shorter_side_px=SIDE_PX)
+            times[i] = time.perf_counter() - begun_at_s
+    found: dict[str, list[Sample]] = {name: [] for name in groups}
+    for (name, data), seconds in zip(files, np.median(spent_s, axis=0).tolist(), strict=True):
+        found[name].append(Sample(read_facts(data), seconds))
+    return found
 
 
 def told(errors: Sequence[float]) -> str:
@@ -103,43 +110,38 @@ def print_lines(ladder: Sequence[Sample], judged: Mapping[str, Sequence[Sample]]
         print(f"{name:24s}{len(found):6d}{cells}")
 
 
-def print_own_columns(ladder: Sequence[Sample], judged: Mapping[str, Sequence[Sample]]) -> None:
-    """Print what files lose by sharing a line over bytes and pixels with another format."""
-    features = LINES["bytes and pixels"]
-    fitted_to = (("png",), ("webp",), ("png", "webp"))
-    print(f"{'line fitted to':24s}" + "".join(f"{' and '.join(k):>18s}" for k in fitted_to))
-    for name in ("png", "webp", "webp lossless"):
-        cells = ""
-        for kinds in fitted_to:
-            own = [s for s in ladder if kind_of(s.facts) in kinds]
-            line = fit_nonnegative([features(s.facts) for s in own], [s.seconds for s in own])
-            errors = [abs(float(line @ features(s.facts)) / s.seconds - 1) for s in judged[name]]
-            cells += f"{told(errors):>18s}"
-        print(f"{name:24s}{cells}")
-
-
 def main() -> None:
     """Print the errors."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photographs", type=Path, help="a folder of files to judge by, too")
+    parser.add_argument("--photographs", type=Path, help="a folder of JPEGs to judge by, too")
     arguments = parser.parse_args()
     rng = np.random.default_rng(SEED)
     paths = isthmus_zoo.photograph_paths()
     order = rng.permutation(len(paths)).tolist()
     chosen = [paths[i].read_bytes() for i in order]
-    ladder = samples_of([rung.data for rung in image_ladder(chosen[:LADDER_OF])])
     others = [decode(data, shorter_side_px=1 << 30) for data in chosen[LADDER_OF:]]
-    judged: dict[str, Sequence[Sample]] = {"as they are": samples_of(chosen[LADDER_OF:])}
+    groups: dict[str, Sequence[bytes]] = {
+        "ladder": [rung.data for rung in image_ladder(chosen[:LADDER_OF])],
+        "as they are": chosen[LADDER_OF:],
+    }
     for name, (_, _, count) in KINDS.items():
-        files = [made_from(others[i % len(others)], name, rng) for i in range(count)]
-        judged[name] = samples_of(files)
+        groups[name] = [made_from(others[i % len(others)], name, rng) for i in range(count)]
     if arguments.photographs:
-        found = [p for p in sorted(arguments.photographs.rglob("*")) if p.is_file()]
-        judged["of the folder"] = samples_of([path.read_bytes() for path in found])
+        paths = [p for p in sorted(arguments.photographs.rglob("*")) if p.is_file()]
+        files = [path.read_bytes() for path in paths]
+        groups["the folder's baseline"] = [d for d in files if kind_of(read_facts(d)) == "jpeg"]
+    judged = samples_of(groups, rng)
+    ladder = judged.pop("ladder")
+    for name, is_large in (("webp to 3 MP", False), ("webp beyond 3 MP", True)):
+        judged[name] = [
+            s for s in judged["webp"] if (s.facts.pixels > THREE_MEGAPIXELS) == is_large
+        ]
+    folder = judged.get("the folder's baseline", ())
     print(f"median and p95 of the relative error, decoding for {SIDE_PX} px\n")
     print_lines(ladder, judged)
-    print("\nPNG and WebP: a line over bytes and pixels for both, or one each\n")
-    print_own_columns(ladder, judged)
+    if folder:
+        print("\nthe same with lines fitted to every other one of the folder\n")
+        print_lines(folder[::2], {"the ones between": folder[1::2]})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def vector(conditions, columns=COLUMNS):
 
 
 def test_columns_are_named_once_and_in_order():
-    assert COLUMNS[:11] == (
+    assert COLUMNS[:13] == (
         "device",
         "device.jpeg_bytes",
         "device.jpeg_pixels",
@@ -40,11 +40,13 @@ def test_columns_are_named_once_and_in_order():
         "device.progressive_pixels",
         "device.webp_bytes",
         "device.webp_pixels",
+        "device.webp_lossless_bytes",
+        "device.webp_lossless_pixels",
         "device.other_bytes",
         "device.other_pixels",
     )
-    assert [name.replace("server", "device") for name in COLUMNS[11:22]] == list(COLUMNS[:11])
-    assert COLUMNS[22:] == (
+    assert [name.replace("server", "device") for name in COLUMNS[13:26]] == list(COLUMNS[:13])
+    assert COLUMNS[26:] == (
         "uplink_s_per_byte", "uplink_file_s", "downlink_s_per_byte", "rtt_s", "connect_s",
     )  # fmt: skip
 
@@ -81,23 +83,19 @@ def test_decoded_pixels_are_of_their_own_target():
     assert x["device.jpeg_decoded_px.256"] == facts.decoded_pixels(256) == 1280 * 960
 
 
-def test_another_format_fills_the_other_columns():
-    x = vector(Conditions(LINK, ImageFacts("png", 40, 30, 500)))
-    assert x["device.other_bytes"] == 500
-    assert x["device.other_pixels"] == 1200
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("png", "other"), ("webp", "webp"), ("webp-lossless", "webp_lossless"), ("bmp", "other")],
+)
+def test_another_format_fills_its_own_columns_alone(name, group):
+    x = vector(Conditions(LINK, ImageFacts(name, 40, 30, 500)))
+    filled = {key: value for key, value in x.items() if "." in key and value}
+    assert filled == {
+        f"{site}.{group}_{what}": value
+        for site in ("device", "server")
+        for what, value in (("bytes", 500), ("pixels", 1200))
+    }
     assert x["uplink_file_s"] == pytest.approx(5e-4)
-    assert not any(value for name, value in x.items() if "jpeg" in name)
-
-
-def test_a_lossy_webp_fills_its_own_columns_and_a_lossless_one_the_others():
-    lossy = vector(Conditions(LINK, ImageFacts("webp", 40, 30, 500)))
-    lossless = vector(Conditions(LINK, ImageFacts("webp-lossless", 40, 30, 500)))
-    for full, empty, x in (("webp", "other", lossy), ("other", "webp", lossless)):
-        assert (x[f"device.{full}_bytes"], x[f"server.{full}_pixels"]) == (500, 1200)
-        assert x[f"device.{empty}_bytes"] == x[f"server.{empty}_pixels"] == 0
-        assert not any(value for name, value in x.items() if "jpeg" in name or "progr" in name)
-    nothing = vector(Conditions(LINK))
-    assert not any(value for name, value in nothing.items() if "webp" in name or "other" in name)
 
 
 def test_no_image_and_no_connection():

@@ -177,7 +177,7 @@ def test_the_profile_says_how_it_was_measured(profiled, server):
     assert libraries["device"] == libraries["server"] == fingerprint()["libraries"]
     for site in ("device", "server"):
         errors = bundle.profile["input_fit"][site]
-        assert errors.keys() == {"jpeg", "progressive", "png", "webp"}
+        assert errors.keys() == {"jpeg", "progressive", "png", "webp", "webp-lossless"}
         assert all(0 <= e["median_ratio"] <= e["p95_ratio"] for e in errors.values())
     link = Link(**bundle.profile["link"])
     assert link == report.link.link

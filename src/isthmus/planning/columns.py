@@ -6,7 +6,7 @@ A column's value is the product of one *base* (a slowdown, seconds per byte, the
 is uncertain, and one *feature* of the input or the connection, which is known. Image features are
 zero without an image and where the image is of another format group: ``jpeg`` is every JPEG,
 ``progressive`` a progressive one (beside ``jpeg``: what it costs beyond), ``webp`` a lossy WebP,
-``other`` the rest.
+``webp_lossless`` a lossless one, ``other`` the rest.
 
 Columns are named by site (``device``, ``server``, ``cloud``) and by hop: the hop from the device to
 the server has no prefix, the one from there to the cloud has ``cloud_``. The cloud has no image
@@ -34,11 +34,17 @@ _UPLINK, _RTT, _CLOUD_UPLINK, _CLOUD_RTT = (
     BASES.index(base) for base in ("uplink", "rtt", "cloud_uplink", "cloud_rtt")
 )
 
-_FEATURES = (
-    "one", "jpeg_bytes", "jpeg_pixels", "other_bytes", "other_pixels",
-    "progressive_bytes", "progressive_pixels", "webp_bytes", "webp_pixels", "file", "connect",
+_IMAGE_FEATURES = (
+    "jpeg_bytes", "jpeg_pixels", "progressive_bytes", "progressive_pixels",
+    "webp_bytes", "webp_pixels", "webp_lossless_bytes", "webp_lossless_pixels",
+    "other_bytes", "other_pixels",
 )  # fmt: skip
-_IMAGE_FEATURES = _FEATURES[1:9]
+_FEATURES = ("one", *_IMAGE_FEATURES, "file", "connect")
+_GROUP_AT = {
+    "webp": _FEATURES.index("webp_bytes"),
+    "webp-lossless": _FEATURES.index("webp_lossless_bytes"),
+}
+_OTHER_AT = _FEATURES.index("other_bytes")
 _SITES = {"device": 0, "server": 1}
 _LINK_COLUMNS = {
     "uplink_s_per_byte": ("uplink", "one"),
@@ -116,9 +122,7 @@ def columns_for(decode_targets: Iterable[int], *, has_cloud: bool = False) -> tu
     if targets and targets[0] < 1:
         raise ValueError(f"decode targets must be positive, got {targets[0]}")
     image = [
-        "jpeg_bytes", "jpeg_pixels", *(f"{_DECODED}{target}" for target in targets),
-        "progressive_bytes", "progressive_pixels", "webp_bytes", "webp_pixels",
-        "other_bytes", "other_pixels",
+        *_IMAGE_FEATURES[:2], *(f"{_DECODED}{target}" for target in targets), *_IMAGE_FEATURES[2:],
     ]  # fmt: skip
     sites = [name for site in _SITES for name in (site, *(f"{site}.{part}" for part in image))]
     return (*sites, *(_PLAIN_COLUMNS if has_cloud else _LINK_COLUMNS))
@@ -170,14 +174,14 @@ def features_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> list
     size, pixels = float(image.file_bytes), float(image.pixels)
     if image.format == "jpeg":
         beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
-        features = [1.0, size, pixels, 0.0, 0.0, *beyond, 0.0, 0.0, size, connecting]
+        features = [1.0, size, pixels, *beyond, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, size, connecting]
         for target in decode_targets:
             features.append(float(image.decoded_pixels(target)))
         return features
-    webp = (size, pixels) if image.format == "webp" else (0.0, 0.0)
-    other = (0.0, 0.0) if any(webp) else (size, pixels)
-    features = [1.0, 0.0, 0.0, *other, 0.0, 0.0, *webp, size, connecting]
-    return features + [0.0] * len(decode_targets)
+    features = [1.0, *_NO_IMAGE[1:], size, connecting, *(0.0 for _ in decode_targets)]
+    at = _GROUP_AT.get(image.format, _OTHER_AT)
+    features[at : at + 2] = size, pixels
+    return features
 
 
 def _covariances(

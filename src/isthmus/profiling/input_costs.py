@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Terms = dict[str, float]
+_GROUPS = {"webp": "webp", "webp-lossless": "webp_lossless"}
 _NO_LINK = Link(1.0, 1.0, 0.0)  # no term asks for it
 
 
@@ -61,8 +62,8 @@ def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int
     """Fit decoding: a constant, file bytes, pixels and decoded pixels, shared by all targets.
 
     Baseline JPEGs are fitted together, whatever shorter side they were decoded for; progressive
-    ones get bytes and pixels beyond that. Lossy WebPs and the other formats, which cannot be
-    decoded at a reduced scale, each get bytes and pixels beyond the same constant.
+    ones get bytes and pixels beyond that. Lossy WebPs, lossless ones and the other formats, which
+    cannot be decoded at a reduced scale, each get bytes and pixels beyond the same constant.
 
     Args:
         site: ``device`` or ``server``: the prefix of the columns.
@@ -170,9 +171,14 @@ def _jpeg_features(facts: ImageFacts, side_px: int) -> list[float]:
 
 
 def _of_other_formats(site: str, constant_s: float, samples: Sequence[Sample]) -> Terms:
-    webp = [(s, constant_s) for s in samples if s.facts.format == "webp"]
-    other = [(s, constant_s) for s in samples if s.facts.format != "webp"]
-    return {**_beyond(webp, f"{site}.webp"), **_beyond(other, f"{site}.other")}
+    groups: dict[str, list[tuple[Sample, float]]] = {}
+    for sample in samples:
+        group = _GROUPS.get(sample.facts.format, "other")
+        groups.setdefault(group, []).append((sample, constant_s))
+    terms: Terms = {}
+    for group, found in groups.items():
+        terms |= _beyond(found, f"{site}.{group}")
+    return terms
 
 
 def _beyond(samples: Sequence[tuple[Sample, float]], prefix: str) -> Terms:

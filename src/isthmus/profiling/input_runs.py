@@ -21,7 +21,7 @@ from isthmus.profiling.input_costs import (
     fit_errors,
     resize_terms,
 )
-from isthmus.profiling.ladder import Rung, image_ladder
+from isthmus.profiling.ladder import RUNGS_DIGEST, Rung, image_ladder
 from isthmus.profiling.shelf import Shelf
 from isthmus.runtime.clock import Pace
 from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
@@ -74,7 +74,8 @@ def measure_inputs(
 ) -> InputCosts:
     """Measure decoding and resizing on both sides, over a ladder of images.
 
-    Large images take long to send, so that they are looked at once, with the first pipeline.
+    The ladder is climbed in turns, so that a machine that is slower for a while does not make a
+    few images dear. Large ones take long to send: they are looked at once, with the first pipeline.
 
     Args:
         runner: Carries out the rows.
@@ -97,16 +98,16 @@ def measure_inputs(
     runs = 0
     for pipeline, row in rows.items():
         graph_sha256 = runner.variants[row.variant].graph_sha256
-        part = f"input {_pipeline_digest(pipeline)} photographs:{digest}"
+        part = f"input {_pipeline_digest(pipeline)} {RUNGS_DIGEST} photographs:{digest}"
         found = _known(shelf.get(graph_sha256, part, sites="both"))
         if not found:
             ladder = ladder or image_ladder(photographs, progress)
             climbed = [rung for rung in ladder if not (rung.is_large and decode)]
+            climbed += [rung for rung in ladder if not rung.is_large] * (_LADDER_ROUNDS - 1)
             progress.begin("input pipeline", len(climbed))
             for rung in climbed:
-                found += _climb(runner, row, pipeline, rung, pace)
-                width, height = found[-1][0].width, found[-1][0].height
-                progress.advance(f"{row.variant}: {width}x{height}")
+                found.append(_run(runner, row, pipeline, rung, pace))
+                progress.advance(f"{row.variant}: {rung.facts.width}x{rung.facts.height}")
             runs += len(found)
             kept = [{"facts": asdict(facts), **times} for facts, times in found]
             shelf.put(graph_sha256, part, {"runs": kept}, sites="both")
@@ -137,21 +138,16 @@ def measure_inputs(
 _Run = tuple[ImageFacts, dict[str, float]]
 
 
-def _climb(
-    runner: PlanRunner, row: PlanRow, pipeline: InputPipeline, rung: Rung, pace: Pace
-) -> list[_Run]:
+def _run(runner: PlanRunner, row: PlanRow, pipeline: InputPipeline, rung: Rung, pace: Pace) -> _Run:
     """Return the times of one image of the ladder, on both sides."""
-    found = []
-    for _ in range(1 if rung.is_large else _LADDER_ROUNDS):
-        times = StageTimes(pace)
-        job = Job(rung.data, times)
-        facts = job.facts
-        header_s = times.seconds["decode"]
-        job.pixels(pipeline)
-        runner.run(row, job.again(times), timeout_s=_TIMEOUT_S)
-        seconds = {stage: times.seconds.get(stage, 0.0) for stage in _STAGES}
-        found.append((facts, {**seconds, "header": header_s}))
-    return found
+    times = StageTimes(pace)
+    job = Job(rung.data, times)
+    facts = job.facts
+    header_s = times.seconds["decode"]
+    job.pixels(pipeline)
+    runner.run(row, job.again(times), timeout_s=_TIMEOUT_S)
+    seconds = {stage: times.seconds.get(stage, 0.0) for stage in _STAGES}
+    return facts, {**seconds, "header": header_s}
 
 
 def _samples(found: Sequence[_Run], stage: str) -> list[Sample]:

@@ -41,8 +41,8 @@ class ImageFacts:
     """What an image's header tells without decoding it.
 
     Attributes:
-        format: Lower case, e.g. ``jpeg``, ``png``, ``webp``; a WebP without loss, which costs
-            what a PNG does, is ``webp-lossless``.
+        format: Lower case, e.g. ``jpeg``, ``png``, ``webp``; a WebP without loss, which is
+            another format but for its name, is ``webp-lossless``.
         width: Pixels.
         height: Pixels.
         file_bytes: Size of the file.
