@@ -66,10 +66,10 @@ def png_of_two_sizes():
 
 
 def many_scans(*, progressive):
+    """A JPEG with 300 empty scans, each of one component."""
     data = file_of(a_scene(), "JPEG", progressive=progressive)
-    last = data.rindex(b"\xff\xda\x00")
-    head = data[last : last + 2 + data[last + 3]]
-    return data[:-2] + head * 300 + data[-2:]
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    return data[: data.index(b"\xff\xda\x00")] + scan * 300 + data[-2:]
 
 
 def of_twelve_bits():

@@ -205,10 +205,14 @@ def test_a_progressive_jpeg_with_very_many_scans_is_refused():
 
 
 def test_a_baseline_jpeg_with_very_many_scans_is_refused():
-    data = file_of(plain("L", 9, (8, 8)), "JPEG")
-    scan = data[data.index(b"\xff\xda\x00") : -2]
+    data = file_of(plain("RGB", ORANGE, (8, 8)), "JPEG")
+    whole = data[data.index(b"\xff\xda\x00") : -2]
+    of_one_component = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + bytes(2)
+    head = data[: data.index(whole)]
     with pytest.raises(ImageError, match="too many scans: 101, at most 100"):
-        image.decode(data[:-2] + scan * 100 + data[-2:], shorter_side_px=8)
+        image.decode(head + of_one_component * 101 + data[-2:], shorter_side_px=8)
+    with pytest.raises(ImageError, match="cannot be decoded"):  # at once: the first was all
+        image.decode(head + whole * 500 + data[-2:], shorter_side_px=8)
 
 
 WEBPS = {

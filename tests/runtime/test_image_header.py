@@ -118,15 +118,26 @@ def test_a_jpeg_of_an_odd_number_of_components_is_left_to_pillow():
         assert plain_header(bytes(data)) is None
 
 
-def a_jpeg_of_scans(count: int, *, between: bytes = b"") -> bytes:
+def a_jpeg_of_scans(count: int, *, between: bytes = b"", progressive: bool = False) -> bytes:
+    """Scans of one component each."""
+    data = encoded((40, 30), "JPEG", progressive=progressive)
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + bytes(2)
+    return data[: data.index(b"\xff\xda")] + (between + scan) * count + data[-2:]
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+@pytest.mark.parametrize("count", [1, 5, 21, 500])
+def test_scans_are_counted(count, progressive):
+    assert scan_count(a_jpeg_of_scans(count, progressive=progressive)) == count
+
+
+def test_behind_a_scan_of_all_components_nothing_is_decoded():
     data = encoded((40, 30), "JPEG")
     scan = data[data.index(b"\xff\xda") : -2]
-    return data[:-2] + (between + scan) * (count - 1) + data[-2:]
-
-
-@pytest.mark.parametrize("count", [1, 5, 21, 500])
-def test_scans_are_counted(count):
-    assert scan_count(a_jpeg_of_scans(count)) == count
+    assert scan_count(data[:-2] + scan * 500 + data[-2:]) == 1
+    grey = encoded((40, 30), "JPEG", "L")
+    scan = grey[grey.index(b"\xff\xda") : -2]
+    assert scan_count(grey[:-2] + scan * 500 + grey[-2:]) == 1
 
 
 def test_scans_hidden_behind_a_false_end_are_counted():

@@ -68,10 +68,11 @@ def plain_header(data: bytes | memoryview) -> ImageFacts | None:
 
 
 def scan_count(data: bytes) -> int:
-    """Return how many scans the picture of a JPEG has, or an upper bound if that is small.
+    """Return how many scans of a JPEG a decoder works through, or an upper bound if that is small.
 
-    Other pictures, in a thumbnail or behind the first one's end, do not count. Where no marker of
-    a scan could be hidden, nothing is walked through.
+    That is one where the first scan of a sequential picture has all of its components, whatever
+    follows. Otherwise all count, up to the picture's end; other pictures, in a thumbnail or behind
+    that end, do not.
 
     Args:
         data: The whole file.
@@ -79,15 +80,19 @@ def scan_count(data: bytes) -> int:
     References:
         ITU-T T.81, annex B. Whatever is no marker is skipped, as libjpeg does.
     """
-    bound = data.count(_SCAN_START)
-    if bound <= _FEW_SCANS:
-        return bound
-    position, scans = 2, 0
+    position, scans, components = 2, 0, b""
     while (found := _MARKER.search(data, position)) is not None:
         marker, position = data[found.end() - 1], found.end()
         if marker == _END:
             break
-        scans += marker == _SCAN
+        if marker in _FRAMES and marker not in _PROGRESSIVE:
+            components = data[position + 7 : position + 8]
+        if marker == _SCAN:
+            scans += 1
+            if scans == 1 and components == data[position + 2 : position + 3]:
+                return 1
+            if scans == 1 and (bound := data.count(_SCAN_START)) <= _FEW_SCANS:
+                return bound
         if marker == _SCAN or marker in _WITH_LENGTH:
             position += int.from_bytes(data[position : position + 2], "big")
     return scans
