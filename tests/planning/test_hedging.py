@@ -11,9 +11,9 @@ from isthmus.planning.batch import choose_many
 from isthmus.planning.columns import columns_for
 from isthmus.planning.decide import decide, decide_many, intervals_s, predict, will_be_late
 from isthmus.planning.hedging import SAFE_RATIO, late_ratio
-from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
+from isthmus.planning.plan_table import PlanEntry, cloud_hop_terms, compile_table, link_terms
 from isthmus.planning.view import view_of
-from isthmus.types.conditions import Conditions, ImageFacts
+from isthmus.types.conditions import CloudState, Conditions, ImageFacts
 from isthmus.types.link import Link, stall_rounds
 from isthmus.types.plan import FAMILIES, SITE_FAMILIES, PlanRow, Rules
 from isthmus.types.power import Power
@@ -453,3 +453,32 @@ def test_a_round_that_just_fills_the_link_is_one_or_many_alike(doublings):
         now = Conditions(link, window_bytes=12_500.0)
         many = decide_many(table, [now])
         assert many.latency_sd_s[0] == pytest.approx(decide(table, now).latency_sd_s, rel=1e-12)
+
+
+def test_a_cloud_behind_the_server_is_one_or_many_alike():
+    rng = np.random.default_rng(11)
+    entries = [entry("local", 0.1, accuracy=0.7)]
+    for i in range(12):
+        row = PlanRow("net", "split", ("t",), "id", "raw", f"tail{i}", cloud_tensors=("u",))
+        behind = cloud_hop_terms(sent_bytes=float(rng.uniform(1e3, 1e5)), received_bytes=1000)
+        server = {"server": 0.01, "cloud": float(rng.uniform(0.001, 0.05)), **behind}
+        terms = {"server": server, **link_terms("split", sent_bytes=9e3, received_bytes=900)}
+        entries.append(PlanEntry(row, terms, 0.001, accuracy=float(rng.uniform(0.6, 0.8))))
+    table = compile_table(entries, columns_for([256], has_cloud=True))
+    cases = [
+        dataclasses.replace(
+            random_conditions(rng),
+            unit_ready_s={},
+            cloud=CloudState(
+                random_conditions(rng).link, float(rng.uniform(0.5, 2)), float(rng.uniform(0, 0.3))
+            ),
+        )
+        for _ in range(60)
+    ]
+    for rules in (Rules("least_latency"), Rules(deadline_s=0.3, hedge_above_ratio=0.03)):
+        many = decide_many(table, cases, rules)
+        plans = [decide(table, case, rules) for case in cases]
+        assert many.index.tolist() == [plan.index for plan in plans]
+        assert many.latency_s == pytest.approx([plan.latency_s for plan in plans], rel=1e-12)
+        assert many.latency_sd_s == pytest.approx([plan.latency_sd_s for plan in plans], rel=1e-9)
+        assert len(set(many.index.tolist())) > 2
