@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 from isthmus.cli.zoo import zoo_package
 from isthmus.errors import LabError
 
@@ -162,7 +162,7 @@ def _print_figures(
     out: Console, figures: dict[str, Any], runs_s: float, count: int, folder: Path
 ) -> None:
     for name, title in _PART_TITLES.items():
-        out.print(_table(figures[name], title))
+        _print_table(out, figures[name], title)
         out.print(_summary(figures[name]), highlight=False)
     exact, lossy = figures["agreement"], figures["agreement_lossy"]
     error, decide = figures["prediction_error"], figures["decide_us"]
@@ -180,33 +180,32 @@ def _print_figures(
     )
 
 
-def _table(figures: dict[str, Any], title: str) -> Table:
-    table = Table(title=f"{figures['variant']}: {title}; time to the answer, ms", expand=False)
-    table.add_column("Mbit/s", justify="right")
-    table.add_column("method")
-    for column in ("p50", "p95", "isthmus / it", "KB sent", "cut off"):
-        table.add_column(column, justify="right")
-    table.add_column("plans chosen", overflow="fold")
+def _print_table(out: Console, figures: dict[str, Any], title: str) -> None:
+    rows = []
     for rate, methods in figures["by_link"].items():
+        rows.append((f"{rate} Mbit/s", *[""] * 5))
         best = min(method["p50_ms"] for method in methods.values())
-        for i, (name, method) in enumerate(methods.items()):
-            own = name.startswith("isthmus")
-            chosen = ", ".join(
-                f"{n} {_short(label, figures['variant'])}" for label, n in method["plans"].items()
-            )
-            table.add_row(
-                rate if i == 0 else "",
-                name,
+        rows += [
+            (
+                f"  {name}",
                 f"{method['p50_ms']:.0f}" + (" *" if method["p50_ms"] == best else "  "),
                 f"{method['p95_ms']:.0f}",
                 _ratio(method["isthmus_paired"]) if "isthmus_paired" in method else "",
                 f"{method['sent_bytes'] / 1e3:.1f}",
                 str(method["cut_off"] or ""),
-                chosen if own else "",
-                style="bold" if own else "",
-                end_section=i == len(methods) - 1,
             )
-    return table
+            for name, method in methods.items()
+        ]
+    print_rows(
+        out,
+        ("link, method", "p50  ", "p95", "isthmus / it", "KB sent", "cut off"),
+        rows,
+        title=f"{figures['variant']}: {title}; time to the answer, ms",
+    )
+    for rate, methods in figures["by_link"].items():
+        chosen = methods["isthmus"]["plans"].items()
+        told = ", ".join(f"{n} {_short(label, figures['variant'])}" for label, n in chosen)
+        out.print(f"isthmus chose at {rate} Mbit/s: {told}", highlight=False, markup=False)
 
 
 def _short(label: str, variant: str) -> str:

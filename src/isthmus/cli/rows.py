@@ -31,7 +31,10 @@ def print_rows(
     widths = [max(cell_len(row[column]) for row in table) for column in range(len(headings))]
     figures_width = sum(widths[1:]) + len(_GAP) * (len(widths) - 2)
     if widths[0] + len(_GAP) + figures_width <= out.width:
-        lines = [set_cell_size(row[0], widths[0]) + _GAP + _figures(row, widths) for row in table]
+        names = [set_cell_size(row[0], widths[0]) + _GAP for row in table]
+        lines = [
+            (name + _figures(row, widths)).rstrip() for name, row in zip(names, table, strict=True)
+        ]
     elif len(_GAP) + figures_width <= out.width:
         lines = [f"{row[0]}\n{_GAP}{_figures(row, widths)}" for row in table]
     else:
@@ -49,4 +52,4 @@ def print_rows(
 
 def _figures(row: Sequence[str], widths: Sequence[int]) -> str:
     cells = zip(row[1:], widths[1:], strict=True)
-    return _GAP.join(text.rjust(width) for text, width in cells)
+    return _GAP.join(text.rjust(width) for text, width in cells).rstrip()
