@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 from isthmus.cli.zoo import zoo_package
 
 __all__ = ["command"]
@@ -63,23 +62,21 @@ def command(
 def _print(record: dict[str, Any]) -> None:
     out = console()
     title = f"{record['variant']}: time to the answer, ms (p50): emulated / real bed"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("Mbit/s", justify="right")
     methods = list(next(iter(record["links"].values()))["real_over_emulated"])
-    for method in methods:
-        table.add_column(method, justify="right")
-    table.add_column("fastest static")
+    rows = []
     for rate, link in record["links"].items():
         emulated, real = (link["p50_ms"][kind] for kind in ("emulated", "real"))
         winner = link["winner"]
         said = " / ".join(dict.fromkeys((winner["emulated"], winner["real"])))
         is_tie = link["agree"] and winner["emulated"] != winner["real"]
-        table.add_row(
-            rate,
-            *(f"{emulated[m]:.0f} / {real[m]:.0f}" for m in methods),
-            said + (" (equal)" if is_tie else ""),
+        rows.append(
+            (
+                f"{rate} Mbit/s",
+                *(f"{emulated[m]:.0f} / {real[m]:.0f}" for m in methods),
+                said + (" (equal)" if is_tie else ""),
+            )
         )
-    out.print(table)
+    print_rows(out, ("link", *methods, "fastest static"), rows, title=title)
     out.print(
         f"The beds agree on the fastest way on {record['agree']} of {record['of']} links (medians "
         f"within {record['tie_ratio']:.0%} count as equal; the same winner on "

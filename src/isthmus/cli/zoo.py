@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.rows import print_rows
 from isthmus.errors import RepositoryError
 
 __all__ = ["command", "zoo_package"]
@@ -60,21 +61,25 @@ def list_networks(
     write_json({"models": records}, json_target)
     if json_target == "-":
         return
-    from rich.table import Table
-
-    head = ("network", "task", "file", "input", "accuracy", "says who")
-    table = Table(*head, box=None, pad_edge=False)
+    out = console()
+    rows = []
     for record in records:
         side = record["input_px"]
-        table.add_row(
-            record["name"],
-            record["task"],
-            f"{record['size_bytes'] / 1e6:.1f} MB",
-            f"{side[1]} x {side[0]}" if side else "",
-            f"{record['accuracy']:.1%}" if record["accuracy"] is not None else "",
-            f"{record['status']}: {record['source']}" if record["status"] else "",
+        rows.append(
+            (
+                record["name"],
+                record["task"],
+                f"{record['size_bytes'] / 1e6:.1f} MB",
+                f"{side[1]} x {side[0]}" if side else "",
+                f"{record['accuracy']:.1%}" if record["accuracy"] is not None else "",
+            )
         )
-    console().print(table)
+    print_rows(out, ("network", "task", "file", "input", "accuracy"), rows)
+    out.print("\nAccuracy:")
+    for record in records:
+        if record["status"]:
+            told = f"  {record['name']}: {record['status']}, {record['source']}"
+            out.print(told, markup=False, soft_wrap=not out.is_terminal)
 
 
 @command.command("export")
