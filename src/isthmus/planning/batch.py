@@ -164,22 +164,11 @@ def _searched(
     """
     means_s = now.latencies_s[n][:, v]
     surely_s, hardly_s = limits_s - slop_s, limits_s + slop_s
-    if limits_s[0] == math.inf:  # all are, and costs are of each
+    if limits_s[0] == math.inf:  # all are in time, and costs are of each
         is_worth = costs <= _with_ties(costs.min(axis=1))[:, None]
     else:
         is_sure = now.latest_s[n][:, v] <= surely_s[:, None]
-        if costs.ndim == 1:
-            first = is_sure.argmax(axis=1)
-            is_any = is_sure[np.arange(len(first)), first]
-            least = np.where(is_any, costs[first], math.inf)
-        else:
-            least = np.where(is_sure, costs, math.inf).min(axis=1)
-        is_worth = means_s <= hardly_s[:, None]
-        is_worth &= costs <= _with_ties(least)[:, None]
-        unsure = np.flatnonzero(least == math.inf)
-        if len(unsure):
-            fastest_s = means_s[unsure].min(axis=1, keepdims=True)
-            is_worth[unsure] |= means_s[unsure] <= fastest_s * (1.0 + _CLOSE)
+        is_worth = _worth(means_s, hardly_s, is_sure, costs)
     owners, columns = np.divmod(np.flatnonzero(is_worth), means_s.shape[1])
     instants = np.arange(len(now.latencies_s))[n][owners]
     positions = np.arange(len(now.view.candidates))[v][columns]
@@ -203,6 +192,27 @@ def _searched(
     best = np.empty(len(limits_s), np.intp)
     best[owners[won]] = won
     return _Search(owners, positions, costs, means_s, sds_s, margins_s, fits, least, best, is_clear)
+
+
+def _worth(means_s: _Floats, limits_s: _Floats, is_sure: _Mask, costs: _Floats) -> _Mask:
+    """Return which candidates can be the best, bool ``[M, W]``.
+
+    Those whose mean is in time and which cost no more than the best that is surely in time; where
+    none is, the fastest, too.
+    """
+    if costs.ndim == 1:
+        first = is_sure.argmax(axis=1)
+        is_any = is_sure[np.arange(len(first)), first]
+        least = np.where(is_any, costs[first], math.inf)
+    else:
+        least = np.where(is_sure, costs, math.inf).min(axis=1)
+    is_worth: _Mask = means_s <= limits_s[:, None]
+    is_worth &= costs <= _with_ties(least)[:, None]
+    unsure = np.flatnonzero(least == math.inf)
+    if len(unsure):
+        fastest_s = means_s[unsure].min(axis=1, keepdims=True)
+        is_worth[unsure] |= means_s[unsure] <= fastest_s * (1.0 + _CLOSE)
+    return is_worth
 
 
 def _with_ties(costs: _Floats) -> _Floats:

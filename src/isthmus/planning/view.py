@@ -114,11 +114,15 @@ class View(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """Figures of candidates, ``[V]`` each, named as in ``Candidate``.
+    """Figures of candidates, ``[V]`` each, named as in ``Candidate``, but for these.
 
-    ``rank`` says how many accuracies are greater,
-    ``message_bytes`` are ``sent_bytes`` of remote ones and 0 of local ones, ``busy`` is float64
-    ``[V, L]``: coefficients summed over the device's stages before the link.
+    Attributes:
+        rank: How many greater accuracies there are.
+        message_bytes: ``sent_bytes`` of remote ones, 0 of local ones.
+        busy: Coefficients summed over the device's stages before the link, float64 ``[V, L]``.
+        bases: Of the view's columns, int ``[L]``; see ``View.sources``.
+        features: Likewise.
+        is_of_base: 1 where a column is of a base, float64 ``[B, L]``.
     """
 
     row_index: NDArray[np.intp]
