@@ -75,6 +75,30 @@ def test_the_record_says_what_was_scored(tmp_path, monkeypatch):
     assert other["overall"] != record["overall"]
 
 
+def test_small_requests_on_a_steady_link_do_not_spoil_what_is_known_of_large_ones():
+    for held_out in (False, True):
+        record = study.link_scores(held_out=held_out)
+        assert record["requests"][study.MOSTLY_SMALL] > 200
+        scores = record["families"][study.MOSTLY_SMALL]
+        ours, best = scores["isthmus"], scores["oracle"]  # which knows the mean rate, not the noise
+        assert ours["median"] < 1.1 * best["median"]
+        assert ours["p95"] < 1.15 * best["p95"]
+        assert ours["p95"] < scores["last_sample"]["p95"]
+
+
+def test_most_of_the_mostly_small_requests_take_hardly_longer_than_nothing():
+    for trace, requests in study.mostly_small().items():
+        floor_s = [one.elapsed_s / trace.rtt_s for one in requests if one.sent_bytes < 5e5]
+        assert 0.9 < len(floor_s) / len(requests) < 0.98
+        assert 1 < np.median(floor_s) < 1.3
+        whole_s = [
+            (one.elapsed_s - trace.rtt_s) * trace.rate_at(0.0) / one.total_bytes
+            for one in requests
+            if one.sent_bytes >= 5e5
+        ]
+        assert np.std(whole_s) == pytest.approx(0.1, rel=0.35)
+
+
 @pytest.mark.skipif(traces_folder() is None, reason="recorded traces are not here (../shared)")
 def test_on_recorded_links_it_is_better_than_each_usual_estimator():
     scores = study.link_scores()["overall"]

@@ -29,13 +29,13 @@ INTERVAL_SDS = NORMAL_SDS
 """Standard deviations about a prediction between which 90 % of the durations shall lie."""
 
 _UNKNOWN_RATIO = 0.3
-_PROBE_JITTER_RATIO = 0.02
+_PROBE_JITTER_RATIO = 0.05
 _PROBE_RATE_RATIO = 0.2
 _RTT_LIMITS_S = (1e-6, 3600.0)
 _RATE_LIMITS = (1.0, 1e12)
 
 _RTT_DRIFT_RATIO = 0.002
-_JITTER_SHARE = 0.02
+_JITTER_SHARE = 0.1
 _JITTER_WEIGHT = 0.15
 _LEAST_JITTER_RATIO = 0.01
 _CLOCK_SD_S = 2e-5
