@@ -232,6 +232,14 @@ def test_chain_scan_finds_the_optimum_of_chains(count, seed):
         assert found.cost_s == pytest.approx(executable_cost_s(problem, found), rel=FLOAT_RATIO)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_whole_numbers_are_no_trouble(name):
+    graph = graph_of(["x"], [("a", ["x"], ["t"]), ("b", ["t"], ["o"])], ("t", "o"))
+    costs = (np.array([0, 100]), np.array([0, 0]), {"x": 0, "t": 0})
+    problem = PartitionProblem(graph, *costs, return_s={"t": 0.5, "o": 0.5})
+    assert SOLVERS[name](problem).cost_s == 0.5  # 1.0 with both layers on the server
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [

@@ -30,7 +30,7 @@ def chain_scan(problem: PartitionProblem) -> Partition:
     """
     graph = problem.graph
     _check_chain(graph)
-    server_s = problem.server_s.copy()
+    server_s = problem.server_s.astype(float)
     for name, value in problem.return_s.items():
         if name in graph.producers:
             server_s[graph.producers[name]] += value

@@ -75,7 +75,7 @@ def cut_free_layers(problem: PartitionProblem, free: range, *, below_s: float) -
     count = len(free)
     source, sink = count, count + 1
     device_s = problem.device_s[free.start : free.stop]
-    server_s = problem.server_s[free.start : free.stop].copy()
+    server_s = problem.server_s[free.start : free.stop].astype(float)
     for name, value in problem.return_s.items():
         if (producer := graph.producers.get(name, -1)) in free:
             server_s[producer - free.start] += value

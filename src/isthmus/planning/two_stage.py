@@ -68,7 +68,7 @@ class _Stages:
         self._problem = problem
         graph, count = problem.graph, len(problem.graph.layers)
         self.segments = segments_of(graph)
-        server_s = problem.server_s.copy()
+        server_s = problem.server_s.astype(float)
         for name, value in problem.return_s.items():
             if name in graph.producers:
                 server_s[graph.producers[name]] += value
