@@ -204,8 +204,9 @@ def command(
         out.print(f"warning: {what}", markup=False, soft_wrap=True)
     out.print(f"cuts: {completion}", markup=False, soft_wrap=True)
     out.print(
-        f"{bundle}: {len(report.table.rows)} plans, {_measured(reports)} in "
-        f"{sum(r.runs for r in reports)} runs, {sum(r.elapsed_s for r in reports):.1f} s; "
+        f"{bundle}: {len(report.table.rows)} plans, {_measured(reports)}; "
+        f"{sum(r.runs for r in reports)} runs (of decoding alone, too), "
+        f"{sum(r.elapsed_s for r in reports):.1f} s; "
         f"link now {megabits(link.uplink_bytes_per_s)} up, "
         f"round trip {milliseconds(link.rtt_s)}\n"
         f"next: isthmus infer {bundle} PHOTO.jpg --server {server}",
