@@ -167,8 +167,8 @@ def test_profile_says_what_it_measured_and_what_comes_next(profiled, server):
     table = open_bundle(path).profiled_table()
     *_, first, last = result.stdout.splitlines()
     count = len(table.rows)
-    assert first.startswith(f"{path}: {count} plans, {count} measured in ")
-    assert "Mbit/s up, round trip " in first
+    assert first.startswith(f"{path}: {count} plans, {count} measured; ")
+    assert "bit/s up, round trip " in first
     assert last == f"next: isthmus infer {path} PHOTO.jpg --server {server}"
 
 
