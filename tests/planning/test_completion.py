@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,12 @@ def test_gaps_are_those_without_and_with_the_cuts(known):
     assert without.gap_ratio == without.left_ratio == found.gap_ratio
     all_of_them = [*known, *found.cuts]
     assert missing_cuts(NET, device_s, server_s, all_of_them, most=0).gap_ratio == found.left_ratio
+
+
+def test_no_cut_is_added_at_an_output():
+    assert ("t0",) in missing_cuts(NET, *halves(NET), [], most=20).cuts
+    two_answers = replace(NET, outputs=("t0", *NET.outputs))
+    assert ("t0",) not in missing_cuts(two_answers, *halves(NET), [], most=20).cuts
 
 
 def test_layers_that_take_no_time_are_no_trouble():

@@ -8,7 +8,7 @@ from isthmus.planning.decide import decide
 from isthmus.planning.midway import decide_midway, with_size
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.types.conditions import Conditions
-from isthmus.types.link import Link
+from isthmus.types.link import Link, stall_rounds
 from isthmus.types.plan import PlanRow, Rules
 
 LINK = Link(1e6, 1e6, 0.020)
@@ -55,6 +55,15 @@ def test_small_surprises_change_nothing_but_the_prediction(table, sent_bytes):
     assert again.sent_bytes == sent_bytes
     in_time = replace(plan, slack_s=0.5)
     assert with_size(in_time, now, sent_bytes).slack_s == pytest.approx(0.5 - more_s)
+
+
+def test_a_larger_message_waits_for_more_acknowledgements(table):
+    now, plan = decided(table, Rules(families=frozenset({"resized"})), window_bytes=2_000)
+    stalls_s = LINK.stalls_s(2_000)  # 20 kB fill a round trip: 2, 4, 8, 16 and 32 kB are sent
+    larger = with_size(plan, now, 20_000)
+    waits_s = stalls_s[stall_rounds(20_000, 2_000)] - stalls_s[stall_rounds(10_000, 2_000)]
+    assert waits_s > 0
+    assert larger.latency_s == pytest.approx(plan.latency_s + 0.010 + waits_s)
 
 
 def test_a_message_much_too_large_is_not_sent(table):
