@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _QUICK = 30
+_DECISIONS = ("method", "right", "near break-even", "F1 device", "F1 cloud", "sent")
+_REGRETS = ("method", "mean regret", "p99", "of best", "skill")
 
 
 def command(
@@ -87,107 +88,96 @@ def _print(out: Console, record: Mapping[str, Any]) -> None:
             f"published, {fit['median_error']:.0%} off (median).",
             soft_wrap=True,
         )
-    latency = _table(
-        "Time before the network runs, of the best of two (in brackets: published)",
-        ("p50", "p95", "p99"),
-        "cell",
-        "method",
-    )
-    decisions = _table(
-        "Decisions",
-        (
-            "right", "F1 device", "F1 cloud", "regret ms", "p99", "of best", "skill",
-            "right near break-even", "sent",
-        ),
-        "cell",
-        "method",
-    )  # fmt: skip
     for cell, methods in record["cells"].items():
         published = record["published"].get(cell, {})
-        for name, found in methods.items():
-            theirs = published.get(name, {})
-            best = methods["optimal"]
-            shown = [
-                _latency(found[key], best[key], theirs.get(key[:3]), name == "optimal")
-                for key in ("p50_ms", "p95_ms", "p99_ms")
-            ]
-            latency.add_row(cell, name, *shown)
-            decisions.add_row(
-                cell,
-                name,
-                f"{found['accuracy']:.3f}",
-                _number(found["f1_device"], "{:.3f}")
-                + (f" [{theirs['f1']:.3f}]".replace("[", r"\[") if "f1" in theirs else ""),
-                _number(found["f1_cloud"], "{:.3f}"),
-                f"{found['mean_regret_ms']:.1f}",
-                f"{found['p99_regret_ms']:.0f}",
-                f"{found['regret_ratio']:.1%}",
-                _number(found["skill"], "{:.2f}"),
-                f"{found['near_break_even_accuracy']:.3f}",
-                f"{found['sent_ratio']:.1%}",
-            )
-        latency.add_section()
-        decisions.add_section()
-    out.print(latency)
-    out.print(decisions)
-    out.print(_residuals(record))
-    for cell, factor in record["factors"].items():
-        out.print(
-            f"{cell}: all placements are {factor['p50']:.2f} times as fast as the best of two at "
-            f"p50, {factor['p99']:.2f} at p99; break-even "
-            f"{record['break_even_mb'][cell]['observed']:.2f} MB.",
-            soft_wrap=True,
+        title = f"{cell}: time before the network runs, of the best of two [published]"
+        rows = [_latencies(name, methods, published.get(name, {})) for name in methods]
+        print_rows(out, ("method", "p50", "p95", "p99"), rows, title=title)
+        rows = [_decisions(name, one, published.get(name, {})) for name, one in methods.items()]
+        print_rows(out, _DECISIONS, rows, title=f"{cell}: decisions")
+        rows = [_regrets(name, one) for name, one in methods.items()]
+        print_rows(out, _REGRETS, rows, title=f"{cell}: what they cost")
+    _print_residuals(out, record)
+    factors = [
+        (cell, f"{one['p50']:.2f}", f"{one['p99']:.2f}", f"{break_even['observed']:.2f} MB")
+        for (cell, one), break_even in zip(
+            record["factors"].items(), record["break_even_mb"].values(), strict=True
         )
-    regressors = _table("Regressors", ("error", "training ms", "one prediction us"), "name")
-    for name, found in record["regressors"].items():
-        row = f"{found['mape']:.1%}", f"{found['train_ms']:.2f}", f"{found['use_us']:.0f}"
-        regressors.add_row(name, *row)
-    out.print(regressors)
+    ]
+    title = "All placements, as many times as fast as the best of two; where that breaks even"
+    print_rows(out, ("cell", "p50", "p99", "break-even"), factors, title=title)
+    regressors = [
+        (name, f"{one['mape']:.1%}", f"{one['train_ms']:.2f} ms", f"{one['use_us']:.0f} us")
+        for name, one in record["regressors"].items()
+    ]
+    headings = ("regressor", "mean error", "training", "one prediction")
+    print_rows(out, headings, regressors, title="Regressors, on originals that they did not see")
     checked = record["checked_for_real"]
     if checked["cells"]:
         out.print(
-            f"Made for real: {checked['cells']} of the recorded times, "
+            f"\nMade for real: {checked['cells']} of the recorded times, "
             f"{checked['median_error']:.1%} off (median)."
         )
 
 
-def _residuals(record: Mapping[str, Any]) -> Table:
-    """Return how well the link's own residuals let anybody decide, where there is much to lose."""
+def _latencies(
+    name: str, methods: Mapping[str, Mapping[str, float]], published: Mapping[str, float]
+) -> list[str]:
+    """Return a method's row: milliseconds for the best, shares of those for the others."""
+    row = [name]
+    for key in ("p50", "p95", "p99"):
+        best_ms, taken_ms = (methods[one][f"{key}_ms"] for one in ("optimal", name))
+        is_best = name == "optimal"
+        ours = f"{taken_ms:.0f} ms" if is_best else f"{taken_ms / best_ms:.1%}"
+        shape = "{:.0f} ms" if is_best else "{:.1%}"
+        theirs = f" [{shape.format(published[key])}]" if key in published else ""
+        row.append(ours + theirs)
+    return row
+
+
+def _decisions(name: str, found: Mapping[str, float], published: Mapping[str, float]) -> list[str]:
+    """Return a method's row."""
+    theirs = f" [{published['f1']:.3f}]" if "f1" in published else ""
+    return [
+        name,
+        f"{found['accuracy']:.3f}",
+        f"{found['near_break_even_accuracy']:.3f}",
+        _number(found["f1_device"], "{:.3f}") + theirs,
+        _number(found["f1_cloud"], "{:.3f}"),
+        f"{found['sent_ratio']:.1%}",
+    ]
+
+
+def _regrets(name: str, found: Mapping[str, float]) -> list[str]:
+    """Return a method's row."""
+    return [
+        name,
+        f"{found['mean_regret_ms']:.1f} ms",
+        f"{found['p99_regret_ms']:.0f} ms",
+        f"{found['regret_ratio']:.1%}",
+        _number(found["skill"], "{:.2f}"),
+    ]
+
+
+def _print_residuals(out: Console, record: Mapping[str, Any]) -> None:
+    """Print how well anybody can decide where the links vary, and there is something to lose."""
     methods = ("informed", "pieslicer", "isthmus_two", "isthmus")
-    table = _table(
-        "With residuals that nobody can foresee: right, mean regret of best, skill",
-        methods,
-        "cell",
-        "residual",
-    )
-    for cell, published in record["cells"].items():
-        if math.isnan(published["on_device"]["skill"]):
+    for cell, as_published in record["cells"].items():
+        if math.isnan(as_published["on_device"]["skill"]):
             continue
-        for residual_sd, found in {"0": record["cells"], **record["residuals"]}.items():
-            shown = [
-                f"{one['accuracy']:.3f} {one['regret_ratio']:6.2%} "
-                + _number(one["skill"], "{:.2f}")
-                for one in (found[cell][name] for name in methods)
+        rows = [
+            [
+                f"{float(residual_sd):.0%}",
+                *(
+                    f"{one['accuracy']:.3f} {one['regret_ratio']:6.2%} "
+                    + _number(one["skill"], "{:5.2f}")
+                    for one in (found[cell][name] for name in methods)
+                ),
             ]
-            table.add_row(cell, f"{float(residual_sd):.0%}", *shown)
-        table.add_section()
-    return table
-
-
-def _table(title: str, headings: tuple[str, ...], *rows_of: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in rows_of:
-        table.add_column(heading)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _latency(taken_ms: float, best_ms: float, published: float | None, is_best: bool) -> str:
-    ours = f"{taken_ms:.0f} ms" if is_best else f"{taken_ms / best_ms:.1%}"
-    if published is None:
-        return ours
-    return ours + (rf" \[{published:.0f} ms]" if is_best else rf" \[{published:.1%}]")
+            for residual_sd, found in {"0": record["cells"], **record["residuals"]}.items()
+        ]
+        title = f"{cell}, where transfers stray: right, regret of best, skill"
+        print_rows(out, ("strays by", *methods), rows, title=title)
 
 
 def _number(value: float, shape: str) -> str:
