@@ -404,3 +404,30 @@ def test_a_window_of_nothing_is_refused():
         LinkEstimate.from_link(PRIOR).observe(1, 1, 1.0, window_bytes=0)
     with pytest.raises(ConditionsError, match="window_bytes"):
         LinkEstimate.from_link(PRIOR).observe_cancelled(1, 1.0, window_bytes=0)
+
+
+def test_an_outlier_that_tells_the_rate_wants_a_probe():
+    estimate = settled(KNOWN)
+    assert not estimate.wants_probe
+    assert estimate.observe(400_000, 0, 2.0).wants_probe
+    assert not estimate.observe(200, 0, 0.2).wants_probe
+
+
+def test_a_round_trip_told_by_small_messages_is_doubted_when_the_rate_has_changed():
+    """Else it keeps what it took of a slower rate, and each small message takes the rate back."""
+    errors = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+
+        def taken_s(size_bytes, s_per_byte, rng=rng):
+            own = rng.lognormal(0.0, 0.1, 2)
+            return float(own[0] * s_per_byte * size_bytes + own[1] * 0.105)
+
+        sizes = [*[47_000] * 100, *range(100_000, 10_000_000, 100_000)]
+        estimate = LinkEstimate.from_probe([(size, 0, taken_s(size, 3.9e-7)) for size in sizes])
+        for large in np.exp(rng.uniform(np.log(5e5), np.log(1e7), 8)).astype(int).tolist():
+            for size in (*[47_000] * 19, large):
+                error = estimate.predicted_s(size, 0) / (3 * 3.9e-7 * size + 0.105) - 1
+                estimate = estimate.observe(size, 0, taken_s(size, 3 * 3.9e-7))
+        errors.append(abs(error))  # of the eighth large one
+    assert np.median(errors) < 0.4

@@ -42,6 +42,7 @@ _CLOCK_SD_S = 2e-5
 _NOISE_RATIO = 0.01
 _OUTLIER_SDS = 5.0
 _RTT_OUTLIER_SDS = 1.5
+_DOUBT = 2.0
 _BOUNDED_SQUARE = 0.7785
 """Mean square of a standard normal number bounded by 1.5, by which bounded errors tell a variance
 (Huber, "Robust estimation of a location parameter", 1964, proposal 2)."""
@@ -171,10 +172,11 @@ class LinkEstimate:
     def wants_probe(self) -> bool:
         """Whether the exchanges so far say too little of the uplink's rate.
 
-        So it is at the start, right after a change, and when for long only small messages were
-        sent, whose duration is the round trip's.
+        So it is at the start, right after a change or after an outlier that may be the first of
+        one, and when for long only small messages were sent, whose duration is the round trip's.
         """
-        return self.uplink.count < 1.5 or self.quiet >= _QUIET
+        is_odd = self.outlier != 0 and self.quiet == 0
+        return self.uplink.count < 1.5 or is_odd or self.quiet >= _QUIET
 
     def predicted_s(
         self, sent_bytes: float, received_bytes: float, *, window_bytes: float = math.inf
@@ -262,7 +264,7 @@ class LinkEstimate:
             uplink = uplink.at_most(error_s / parts.up_s, parts.up_trust, error_s / sd_s)
         return replace(
             self,
-            rtt_s=_clipped(self.rtt_s + parts.rtt_gain * error_s, _RTT_LIMITS_S),
+            rtt_s=_clipped(self.rtt_s + max(parts.rtt_gain, 0.0) * error_s, _RTT_LIMITS_S),
             uplink=uplink,
             downlink=self.downlink if self.is_downlink_known else uplink,
             outlier=outlier,
@@ -299,7 +301,7 @@ class LinkEstimate:
             variance_s2=variance_s2,
             rtt_part=rtt_part,
             up_part=up_part,
-            rtt_gain=max(rtt_part, 0.0) / variance_s2,
+            rtt_gain=rtt_part / variance_s2,
             up_trust=_clipped(both_s * up_part / variance_s2, (0.0, 1.0)),
             down_trust=apart_s * down_part / variance_s2,
             jitter_trust=rounds * self.jitter_s2 / variance_s2,
@@ -338,7 +340,7 @@ class LinkEstimate:
         # An error that is not believed entirely makes the round trip less certain than it would.
         believed = bounded_s / whole_s if whole_s else 1.0
         rtt_variance_s2 = self.rtt_variance_s2
-        rtt_variance_s2 -= believed * parts.rtt_gain * max(parts.rtt_part, 0.0)
+        rtt_variance_s2 -= believed * parts.rtt_gain * parts.rtt_part
         square_s2 = bounded_s * bounded_s / _BOUNDED_SQUARE
         jitter_s2 = self.jitter_s2 + _JITTER_WEIGHT * parts.jitter_trust * (
             parts.jitter_trust * square_s2 - parts.rounds * self.jitter_s2
@@ -356,6 +358,9 @@ class LinkEstimate:
             if rtt_cusum.has_changed:
                 rtt_s = _clipped(self.rtt_s + whole_s / parts.rounds, _RTT_LIMITS_S)
                 rtt_cusum, drift_s2 = Cusum(), (_UNKNOWN_RATIO * rtt_s) ** 2
+        if uplink.count < self.uplink.count:  # it has changed, and what the old one told is doubted
+            slower = self.uplink.mean_bytes_per_s / uplink.mean_bytes_per_s - 1
+            drift_s2 += (_DOUBT * slower * self.covariance_s / self.uplink.variance) ** 2
         rtt_variance_s2 = max(rtt_variance_s2, 0.0) + drift_s2
         bound_s = _MOST_CORRELATION * math.sqrt(rtt_variance_s2 * uplink.variance)
         covariance_s = self.covariance_s - uplink.share * parts.rtt_gain * parts.up_part
