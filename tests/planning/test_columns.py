@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from isthmus.errors import ConditionsError
+from isthmus.errors import BundleError, ConditionsError
 from isthmus.planning.columns import BASES, columns_for, layout_of, numbers_of
 from isthmus.types.conditions import CloudState, Conditions, ImageFacts
 from isthmus.types.link import Link
@@ -151,7 +151,7 @@ def test_directions_are_the_derivatives_times_the_standard_deviations():
     ],
 )  # fmt: skip
 def test_unknown_columns_are_named(name):
-    with pytest.raises(ValueError, match="unknown column"):
+    with pytest.raises(BundleError, match="does not know; make it again"):
         layout_of([name])
 
 

@@ -217,7 +217,7 @@ class LinkEstimate:
 
         Raises:
             ConditionsError: If the duration is not finite, a size is negative or the window is
-                not positive.
+                less than a byte.
         """
         _check(sent_bytes, received_bytes, elapsed_s, window_bytes)
         before = self
@@ -430,8 +430,8 @@ def _check(sent_bytes: int, received_bytes: int, elapsed_s: float, window_bytes:
         raise ConditionsError(
             f"no exchange sends {sent_bytes} B and receives {received_bytes} B in {elapsed_s} s"
         )
-    if not window_bytes > 0:
-        raise ConditionsError(f"window_bytes must be positive, got {window_bytes}")
+    if not window_bytes >= 1:
+        raise ConditionsError(f"window_bytes must be at least 1, got {window_bytes}")
 
 
 def _rate(bytes_per_s: float, sd_ratio: float, *, count: float = 0.0) -> Rate:

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from isthmus.errors import ConditionsError
+from isthmus.errors import BundleError, ConditionsError
 from isthmus.types.conditions import CloudState, Conditions
 
 __all__ = ["BASES", "Layout", "Numbers", "columns_for", "features_of", "layout_of", "numbers_of"]
@@ -209,7 +209,7 @@ def layout_of(columns: Iterable[str]) -> Layout:
     """Resolve columns' names to bases and features.
 
     Raises:
-        ValueError: If a column's name is not known.
+        BundleError: If a column's name is not known.
     """
     sources: list[tuple[int, int | str]] = []
     for name in columns:
@@ -225,7 +225,10 @@ def layout_of(columns: Iterable[str]) -> Layout:
         elif site in _SITES and target != part and target.isdecimal() and int(target) > 0:
             sources.append((_SITES[site], target))
         else:
-            raise ValueError(f"unknown column {name!r}")
+            raise BundleError(
+                f"a profile counts costs by {name!r}, which this version does not know; "
+                "make it again with isthmus profile"
+            )
     targets = sorted({int(feature) for _, feature in sources if isinstance(feature, str)})
     return Layout(
         tuple(
