@@ -120,7 +120,7 @@ def test_one_late_answer_is_no_end(slow_bundle, server, photograph):
         Device(slow_bundle, server=link.url, rules=rules, is_probing=False) as device,
     ):
         before = device.infer(photograph)
-        link.set(rate_bits_per_s=0.1e6)
+        link.set(rate_bits_per_s=1e6)
         during = device.infer(photograph)
         link.set(rate_bits_per_s=50e6)
         after = device.infer(photograph)
