@@ -7,7 +7,6 @@ by the digests of all of them. It counts nothing and draws no conclusion.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import PIL
 from isthmus.building.agreement import Loss
 from isthmus.building.crops import Crops
 from isthmus.errors import BundleError
+from isthmus.loading.files import new_file
 from isthmus.runtime.session import ONNXRUNTIME_VERSION
 from isthmus.types.proportion import Proportion
 
@@ -105,13 +105,9 @@ class Ledger:
             self._save(self._path)
 
     def _save(self, path: Path) -> None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         lines = ",\n".join(json.dumps(entry) for _, entry in sorted(self._entries.items()))
-        try:
-            partial.write_text(f'{{"schema": {_SCHEMA}, "counts": [\n{lines}\n]}}\n', "utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with new_file(path) as file:
+            file.write(f'{{"schema": {_SCHEMA}, "counts": [\n{lines}\n]}}\n'.encode())
 
 
 def _read(path: Path) -> dict[_Key, dict[str, Any]]:

@@ -50,7 +50,7 @@ def command(
     Compute is measured here, the devices' slowness and the networks are emulated:
     as PieSlicer published them, on virtual time, a few requests made for real. All
     methods are judged on the same recorded times, and learn from other photographs.
-    The set takes about a minute the first time, the rest about six.
+    The set takes about a minute the first time, the rest about eight.
 
     Example: isthmus study pieslicer --figure pieslicer.svg --json pieslicer.json
     """

@@ -5,7 +5,6 @@ It parses, calls and prints; the networks and their origins are isthmus-zoo's.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -15,6 +14,7 @@ import typer
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.rows import print_rows
 from isthmus.errors import RepositoryError
+from isthmus.loading.files import new_file
 
 __all__ = ["command", "zoo_package"]
 
@@ -157,7 +157,5 @@ def zoo_package() -> ModuleType:
 def _replace(path: Path, data: bytes) -> None:
     """Write a file so that nobody ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
-        written = Path(scratch) / path.name
-        written.write_bytes(data)
-        written.replace(path)
+    with new_file(path) as file:
+        file.write(data)

@@ -22,6 +22,8 @@ __all__ = ["SmallFiles", "message_bytes", "small_files_of", "with_file_sent"]
 
 _CONNECT = STAGES.index("connect")
 _UPLOAD = STAGES.index("upload")
+_OF_MESSAGES = ("sent_bytes", "sent_bytes_sd", "accuracy", "agreement")
+"""A table's arrays that say what is sent, and what that keeps of the answers."""
 
 
 class SmallFiles(NamedTuple):
@@ -72,20 +74,11 @@ def with_file_sent(table: PlanTable, small: SmallFiles, images_made: int) -> Pla
     rows, twins = small.rows[images_made:], small.twins[images_made:]
     if not len(rows):
         return table
-    arrays = {
-        name: getattr(table, name).copy()
-        for name in (
-            "coefficients",
-            "residual_s",
-            "sent_bytes",
-            "sent_bytes_sd",
-            "accuracy",
-            "agreement",
-        )
-    }
+    changed = ("coefficients", "residual_s", *_OF_MESSAGES)
+    arrays = {name: getattr(table, name).copy() for name in changed}
     arrays["coefficients"][rows, _CONNECT:] = table.coefficients[twins, _CONNECT:]
     arrays["residual_s"][rows] = np.maximum(table.residual_s[rows], table.residual_s[twins])
-    for name in ("sent_bytes", "sent_bytes_sd", "accuracy", "agreement"):
+    for name in _OF_MESSAGES:
         arrays[name][rows] = arrays[name][twins]
     return replace(table, **arrays)
 

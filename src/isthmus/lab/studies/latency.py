@@ -26,6 +26,7 @@ from isthmus.lab.studies.link_scores import link_scores
 from isthmus.lab.studies.network_files import NetworkFile
 from isthmus.lab.studies.regressors import compare_regressors, left_out
 from isthmus.lab.studies.transfer_scores import score_transfers
+from isthmus.loading.files import new_file
 from isthmus.types.graph import ModelGraph
 from isthmus.types.progress import SILENT, Progress
 
@@ -155,6 +156,5 @@ def _kept(path: Path, make: Callable[[], Any]) -> Any:
 
 def _keep(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    unfinished.replace(path)
+    with new_file(path) as file:
+        file.write(json.dumps(content).encode())
