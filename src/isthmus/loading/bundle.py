@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from isthmus.errors import BundleError, ConditionsError
-from isthmus.loading.files import new_file
 from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow, PlanTable
 from isthmus.types.proportion import Proportion
@@ -370,5 +370,9 @@ def _read_json(path: Path, advice: str) -> dict[str, Any]:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write the whole file or leave the old one."""
-    with new_file(path) as file:
-        file.write(json.dumps(content, indent=1, allow_nan=False).encode())
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
