@@ -1,6 +1,7 @@
 """The PieSlicer study on made-up times, and its measuring and checking on tiny photographs."""
 
 import json
+import threading
 import time
 from dataclasses import replace
 
@@ -312,7 +313,8 @@ def test_a_server_that_ends_is_told(photograph_files, monkeypatch):
         check([(cell, requests)], photograph_files, share=0.1, seed=0)
 
 
-def test_an_interruption_does_not_wait_for_photographs_on_their_way(photograph_files):
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_an_interruption_waits_for_no_photograph(opened, photograph_files, monkeypatch):
     class Interrupting:
         def begin(self, task, steps):
             pass
@@ -320,15 +322,30 @@ def test_an_interruption_does_not_wait_for_photographs_on_their_way(photograph_f
         def advance(self, detail=""):
             raise KeyboardInterrupt
 
+    is_broken_off = threading.Event()
+    check_cell, break_off = pieslicer_check._check_cell, pieslicer_check._Connections.break_off
+
+    def check_slow_late(cell, *arguments, **options):
+        if cell.network == "university":
+            assert is_broken_off.wait(60)
+        return check_cell(cell, *arguments, **options)
+
+    def break_off_and_tell(connections):
+        break_off(connections)
+        is_broken_off.set()
+
+    if opened == "after":
+        monkeypatch.setattr(pieslicer_check, "_check_cell", check_slow_late)
+        monkeypatch.setattr(pieslicer_check._Connections, "break_off", break_off_and_tell)
     times = made_up(4)
     size_bytes = photograph_files[0].stat().st_size
-    slow = Cell("pixel2", "university", 1.5, 0.01, Line(60 / size_bytes, 0.0))
+    slow = Cell("pixel2", "university", 1.5, 0.01, Line(100 / size_bytes, 0.0))
     fast = Cell("pixel2", "residential", 1.5, 0.01, Line(1e-9, 0.0))
     bed = [(cell, requests_in(cell, times, times, np.arange(4))) for cell in (fast, slow, slow)]
     before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         check(bed, photograph_files, share=0.2, seed=0, progress=Interrupting())
-    assert time.monotonic() - before < 30
+    assert time.monotonic() - before < 50  # a photograph takes 100
 
 
 def test_every_placement_arrives_as_the_same_input(photograph_files):

@@ -80,7 +80,7 @@ def check(
     count = max(1, round(share * 2 * len(photographs)))
     chosen = [rng.choice(2 * len(photographs), count, replace=False) for _ in bed]
     progress.begin("checked for real", count * len(bed))
-    connections: list[socket.socket] = []
+    connections = _Connections()
     with _server() as port, ThreadPoolExecutor(_AT_ONCE) as pool:
         jobs = [
             pool.submit(
@@ -99,10 +99,30 @@ def check(
             return tuple(one for job in jobs for one in job.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for connection in connections:  # or the rest of a photograph would be waited for
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            connections.break_off()  # or the rest of a photograph would be waited for
             raise
+
+
+class _Connections:
+    """Connections that are broken off together, those that open later at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._broken_off = False
+
+    def add(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._broken_off:
+                raise ConnectionAbortedError("the check has been broken off")
+            self._open.append(connection)
+
+    def break_off(self) -> None:
+        with self._lock:
+            self._broken_off = True
+            for connection in self._open:
+                with suppress(OSError):  # closed since
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 def _check_cell(
@@ -112,16 +132,16 @@ def _check_cell(
     picks: Sequence[int],
     *,
     port: int,
-    connections: list[socket.socket],
+    connections: _Connections,
     progress: Progress,
 ) -> list[Checked]:
-    """Make the picked requests of one cell, over a connection that is listed while it is open."""
+    """Make the picked requests of one cell, over a connection that can be broken off."""
     found = []
     with (
         ShapedLink(port, rate_bits_per_s=1e9, rtt_s=0.0) as link,
         socket.create_connection(("127.0.0.1", link.port), timeout=_TIMEOUT_S) as connection,
     ):
-        connections.append(connection)
+        connections.add(connection)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for pick in picks:
             number, is_device = divmod(pick, 2)
