@@ -5,7 +5,7 @@ import pytest
 from isthmus.device.prober import Probe, Prober
 from isthmus.errors import ServerUnreachableError
 
-LONG_S = 20.0
+LONG_S = 60.0
 
 
 class Looking:

@@ -1,6 +1,7 @@
 import threading
 from types import SimpleNamespace
 
+from isthmus.device import probes as probes_module
 from isthmus.device.beliefs import Beliefs
 from isthmus.device.probes import Probes
 from isthmus.estimation.link import LinkEstimate
@@ -10,7 +11,8 @@ from isthmus.types.link import Link
 from isthmus.types.plan import PlanRow
 
 
-def test_a_link_in_use_is_looked_at_only_where_its_messages_do_not_tell_the_rate():
+def test_a_link_in_use_is_looked_at_only_where_its_messages_do_not_tell_the_rate(monkeypatch):
+    monkeypatch.setattr(probes_module, "_quiet", lambda seen_at_s: False)
     beliefs = Beliefs(LinkEstimate.from_link(Link(1e6, 1e6, 0.010)))
     table = SimpleNamespace(rows=(PlanRow("net", "file"),))
     probes = Probes(beliefs, threading.Lock(), table, table.rows, [b"photograph"])

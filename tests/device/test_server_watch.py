@@ -31,7 +31,7 @@ _ROWS = (
 _TAILS = {"a": "net.tail-id-a", "b": "net.tail-id-b"}
 _VARIANTS = {name: Variant(name, "f" * 64, "task", None, None) for name in ("net", "other")}
 _FILE = PlanRow("net", "file", unit="net.image")
-LONG_S = 20.0
+LONG_S = 60.0
 
 
 class FakeServer:
@@ -68,7 +68,8 @@ class FakeServer:
         return Exchange({}, json.dumps(reply).encode(), 1, 1, 0.0, 0.001)
 
     def abort(self):
-        self.asked.append("abort")
+        if self.asked[-1] != "abort":  # it is repeated until the look has ended
+            self.asked.append("abort")
         self.failure = ServerUnreachableError("broken off")
         self.go_on.set()
 
