@@ -17,6 +17,9 @@ for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "CO
     os.environ.pop(name, None)
 os.environ["NO_COLOR"] = "1"
 
+# Some tests import onnxruntime before the one module of ours that does, and it reports by default.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_profile_store(tmp_path_factory):

@@ -1,11 +1,13 @@
 """Session: one network loaded into onnxruntime. The only module that imports onnxruntime.
 
-It checks what goes in and names what goes wrong. It keeps no queue, cache or statistics.
+It checks what goes in and names what goes wrong. It keeps no queue, cache or statistics, and lets
+onnxruntime report none (decision 0030).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 
 from isthmus.errors import ModelError
 from isthmus.types.graph import TensorSpec
+
+# It reads this once, while it is imported; who wants its telemetry says ORT_DISABLE_TELEMETRY=0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 __all__ = ["ONNXRUNTIME_VERSION", "Kernel", "Session", "profiled_runs"]
 
