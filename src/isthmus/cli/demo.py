@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,7 @@ _PART_TITLES = {
     "latency": "least latency",
     "no_pixels": "least latency, no pixels leave the device",
 }
+_NAME_WIDTH = 12
 
 
 def command(
@@ -93,7 +95,7 @@ def command(
         device_slowdown=settings.device_slowdown,
     )
     with made as bed:
-        out.print(f"edge server: process {bed.server.pid}, {bed.server.url}", highlight=False)
+        _print_facts(out, {"edge server": f"process {bed.server.pid}, {bed.server.url}"})
         with progress_bars() as progress:
             setup = prepare(
                 folder,
@@ -136,26 +138,49 @@ def _print_settings(
     out: Console, settings: DemoSettings, photographs: dict[str, bytes], kind: BedKind
 ) -> None:
     sizes = ", ".join(f"{name} {len(data) / 1e3:.0f} KB" for name, data in photographs.items())
-    links = ", ".join(f"{rate:g}" for rate in settings.links_mbit_per_s)
-    slowdown = settings.device_slowdown
-    limits = {
-        "emulated": f"emulated device: {slowdown:g} times slower than this machine; emulated links",
-        "real": "real limits: kernel TCP over a shaped TUN pipe, device under a CPU quota "
-        f"({1 / slowdown:.3g} of one processor); links",
-    }
-    out.print(
-        f"{limits[kind]}: {links} Mbit/s, round trip {settings.round_trip_s * 1e3:g} ms\n"
-        f"photographs: {sizes}; each {settings.repeats} times, cut off at "
-        f"{settings.request_limit_s:g} s; {settings.threads} thread a side\n"
-        f"lossy plans may change {settings.tolerance_ratio:.1%} of the answers, counted before",
-        highlight=False,
+    rates = ", ".join(f"{rate:g}" for rate in settings.links_mbit_per_s)
+    slowdown, round_trip_ms = settings.device_slowdown, settings.round_trip_s * 1e3
+    device, links = {
+        "emulated": (f"emulated, {slowdown:g} times slower than this machine", "emulated"),
+        "real": (
+            f"this machine under a CPU quota, {1 / slowdown:.3g} of one processor",
+            "the kernel's TCP over a shaped TUN pipe",
+        ),
+    }[kind]
+    _print_facts(
+        out,
+        {
+            "device": device,
+            "links": f"{links}: {rates} Mbit/s, round trip {round_trip_ms:g} ms",
+            "photographs": f"{sizes}; each {settings.repeats} times",
+            "requests": f"cut off at {settings.request_limit_s:g} s; threads a side: "
+            f"{settings.threads}",
+            "lossy plans": f"may change {settings.tolerance_ratio:.1%} of the answers, "
+            "counted beforehand",
+        },
     )
 
 
 def _print_setup(out: Console, setup: Setup) -> None:
-    for what, seconds in (("bundle", setup.build_s), ("profile", setup.profile_s)):
-        done = f"made in {seconds:.1f} s" if seconds else "reused (--fresh makes a new one)"
-        out.print(f"{what}: {done}", highlight=False)
+    parts = {"bundle": setup.build_s, "profile": setup.profile_s}
+    _print_facts(
+        out,
+        {
+            what: f"made in {seconds:.1f} s" if seconds else "reused (--fresh makes a new one)"
+            for what, seconds in parts.items()
+        },
+    )
+
+
+def _print_facts(out: Console, facts: dict[str, str]) -> None:
+    """Print names and what is said of them, in as many lines as it takes."""
+    name_width = max(_NAME_WIDTH, *map(len, facts))
+    text_width = max(out.width - name_width - 2, _NAME_WIDTH)
+    for name, text in facts.items():
+        lines = textwrap.wrap(text, text_width, break_on_hyphens=False)
+        for place, line in enumerate(lines):
+            shown = "" if place else name
+            out.print(f"{shown:<{name_width}}  {line}", markup=False, soft_wrap=True)
 
 
 def _print_figures(
@@ -163,31 +188,38 @@ def _print_figures(
 ) -> None:
     for name, title in _PART_TITLES.items():
         _print_table(out, figures[name], title)
-        out.print(_summary(figures[name]), highlight=False)
+        _print_summary(out, figures[name])
     exact, lossy = figures["agreement"], figures["agreement_lossy"]
     error, decide = figures["prediction_error"], figures["decide_us"]
     sources = ", ".join(f"{name} {n}" for name, n in figures["sources"].items())
-    out.print(
-        f"answers equal to the unsplit network's: lossless {exact['same_top1']} of "
-        f"{exact['checked']} (largest logit difference {exact['max_abs_logit_error']:.2g}), lossy "
-        f"{lossy['same_top1']} of {lossy['checked']} by top-1 "
-        f"({lossy['max_abs_logit_error']:.2g})\n"
-        f"prediction error of isthmus: median {error['median']:.1%}, p95 {error['p95']:.1%}; "
-        f"decision: p50 {decide['p50']:.0f} us, p99 {decide['p99']:.0f} us\n"
-        f"where isthmus ran: {sources}\n"
-        f"{count} requests in {runs_s:.0f} s; figure: {folder / 'demo.svg'}",
-        highlight=False,
+    out.print()
+    _print_facts(
+        out,
+        {
+            "answers": f"equal to the unsplit network's in {exact['same_top1']} of "
+            f"{exact['checked']} by lossless plans (largest difference of a logit "
+            f"{exact['max_abs_logit_error']:.2g}); the same class first in {lossy['same_top1']} "
+            f"of {lossy['checked']} by lossy plans ({lossy['max_abs_logit_error']:.2g})",
+            "predictions": f"of isthmus, off by {error['median']:.1%} at the median, "
+            f"{error['p95']:.1%} at the 95th percentile",
+            "decisions": f"p50 {decide['p50']:.0f} us, p99 {decide['p99']:.0f} us, "
+            "as part of a request",
+            "isthmus ran": sources,
+            "all of it": f"{count} requests in {runs_s:.0f} s; figure: {folder / 'demo.svg'}",
+        },
     )
 
 
 def _print_table(out: Console, figures: dict[str, Any], title: str) -> None:
+    from isthmus.lab.report import METHOD_TITLES
+
     rows = []
     for rate, methods in figures["by_link"].items():
         rows.append((f"{rate} Mbit/s", *[""] * 5))
         best = min(method["p50_ms"] for method in methods.values())
         rows += [
             (
-                f"  {name}",
+                f"  {METHOD_TITLES[name]}",
                 f"{method['p50_ms']:.0f}" + (" *" if method["p50_ms"] == best else "  "),
                 f"{method['p95_ms']:.0f}",
                 _ratio(method["isthmus_paired"]) if "isthmus_paired" in method else "",
@@ -198,14 +230,15 @@ def _print_table(out: Console, figures: dict[str, Any], title: str) -> None:
         ]
     print_rows(
         out,
-        ("link, method", "p50  ", "p95", "isthmus / it", "KB sent", "cut off"),
+        ("link, method", "p50  ", "p95", "isthmus takes", "KB sent", "cut off"),
         rows,
         title=f"{figures['variant']}: {title}; time to the answer, ms",
     )
-    for rate, methods in figures["by_link"].items():
-        chosen = methods["isthmus"]["plans"].items()
-        told = ", ".join(f"{n} {_short(label, figures['variant'])}" for label, n in chosen)
-        out.print(f"isthmus chose at {rate} Mbit/s: {told}", highlight=False, markup=False)
+    out.print(
+        "*: fastest at the median. isthmus takes: its time as a share of this method's, for the "
+        "same photograph in the same turn; median (95 % interval)",
+        style="dim",
+    )
 
 
 def _short(label: str, variant: str) -> str:
@@ -219,19 +252,27 @@ def _ratio(paired: dict[str, Any]) -> str:
     return f"{paired['median']:.2f}{ends}"
 
 
-def _summary(figures: dict[str, Any]) -> str:
-    versus = ", ".join(f"{m} {x:.2f}" for m, x in figures["geomean_vs_static"].items())
-    links = "; ".join(
-        f"{rate}: {_ratio(x)}" for rate, x in figures["paired_vs_best_static_of_link"].items()
-    )
-    lines = [
-        f"isthmus / static, geometric mean of p50 over links: {versus} (below 1 is faster)",
-        f"isthmus / best static of each link in hindsight, for the same photograph in the same "
-        f"turn (median, 95 % interval): {links}",
-    ]
-    if "noise_floor_ratio" in figures:
-        lines.append(
-            "noise floor (isthmus run twice, farthest end of these intervals): "
-            f"{figures['noise_floor_ratio']:.1%}"
+def _print_summary(out: Console, figures: dict[str, Any]) -> None:
+    """Say what Isthmus chose on each link, and how its times compare."""
+    from isthmus.lab.report import METHOD_TITLES
+
+    chosen = {
+        f"at {rate} Mbit/s": ", ".join(
+            f"{n} {_short(label, figures['variant'])}"
+            for label, n in methods["isthmus"]["plans"].items()
         )
-    return "\n".join(lines)
+        for rate, methods in figures["by_link"].items()
+    }
+    versus = figures["geomean_vs_static"].items()
+    best = figures["paired_vs_best_static_of_link"]
+    out.print("\nisthmus chose")
+    _print_facts(out, {f"  {link}": plans for link, plans in chosen.items()})
+    out.print("isthmus takes, of each method's time (geometric mean of medians over links)")
+    _print_facts(out, {f"  {METHOD_TITLES[name]}": f"{ratio:.2f}" for name, ratio in versus})
+    out.print("isthmus takes, of the best method's time, which hindsight alone knows for a link")
+    _print_facts(out, {f"  at {rate} Mbit/s": _ratio(ratio) for rate, ratio in best.items()})
+    if "noise_floor_ratio" in figures:
+        out.print(
+            f"noise: {figures['noise_floor_ratio']:.1%} at most between isthmus and isthmus again "
+            "(farthest end of their intervals)"
+        )
