@@ -1,8 +1,10 @@
 """What all tests share: chance that repeats, plain output, small networks and photographs."""
 
+import contextlib
 import io
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,3 +126,23 @@ def photograph_files(make_photograph, tmp_path_factory):
     for seed, path in enumerate(paths):
         path.write_bytes(make_photograph(seed=seed))
     return tuple(paths)
+
+
+@pytest.fixture
+def elsewhere():
+    """Return a function that enters a context manager as another process would: not as this thread.
+
+    What a claim of a folder keeps out is every other open file, of whichever process.
+    """
+
+    @contextlib.contextmanager
+    def enter(manager, *arguments):
+        with ThreadPoolExecutor(1) as other:
+            entered = manager(*arguments)
+            found = other.submit(entered.__enter__).result()
+            try:
+                yield found
+            finally:
+                other.submit(entered.__exit__, None, None, None).result()
+
+    return enter

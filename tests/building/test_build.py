@@ -11,6 +11,8 @@ from isthmus.building.build import build_bundle
 from isthmus.building.selection import Tolerance
 from isthmus.errors import BundleError, ImageError, ModelError, RepositoryError
 from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.loading.claims import claimed
+from isthmus.loading.files import new_folder
 from isthmus.loading.onnx_file import load_graph
 from isthmus.planning.candidates import CandidateCuts
 from isthmus.runtime.codecs import CODECS
@@ -285,6 +287,41 @@ def test_an_interrupted_replacement_leaves_one_whole_bundle(
     expected = ["other"] if (at, is_before) == (2, False) else ["small"]
     assert list(open_bundle(built.path).variants) == expected
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_only_one_process_builds_a_bundle_and_none_while_it_is_profiled(
+    build, built, without_cuts, tmp_path, small_model_path, elsewhere
+):
+    for manager in (claimed, new_folder):
+        with elsewhere(manager, built.path) as entered:
+            with pytest.raises(BundleError, match=r"another process .*app\.isthmus"):
+                build({"other": small_model_path})
+            if manager is new_folder:
+                shutil.copytree(built.path, entered, dirs_exist_ok=True)
+    assert list(open_bundle(built.path).variants) == ["small"]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_who_has_the_old_bundle_open_is_told(build, built, without_cuts, save, small_network):
+    opened = open_bundle(built.path)
+    build({"small": save(small_network(seed=7), "small")})
+    with pytest.raises(BundleError, match="built anew"):
+        opened.head_path("small", "")
+
+
+def test_a_full_disk_is_said_with_the_file_that_did_not_fit(
+    build, built, without_cuts, tmp_path, small_model_path, monkeypatch
+):
+    before = {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space") as raised:
+        build({"other": small_model_path})
+    assert raised.value.filename == str(built.path / "networks" / "other" / "weights.bin")
+    assert {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")} == before
 
 
 def test_a_failed_first_build_leaves_nothing(build, without_cuts, save, tmp_path, small_network):

@@ -10,6 +10,7 @@ from isthmus.building.complete import complete_bundle, profile_until_complete
 from isthmus.building.selection import Tolerance
 from isthmus.errors import BundleError
 from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.loading.claims import claimed
 from isthmus.loading.onnx_file import load_graph
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table
@@ -119,10 +120,40 @@ def test_a_failure_leaves_the_bundle_as_it_was(bundle, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_manifest", fail)
+    monkeypatch.setattr(module, "add_candidates", fail)
     with pytest.raises(OSError, match="No space"):
         complete_bundle(bundle, tolerance=TOLERANCE)
     assert {p: p.is_file() and p.read_bytes() for p in bundle.path.parent.rglob("*")} == before
+
+
+def test_an_interruption_once_the_new_cuts_are_known_does_not_take_them_away(bundle, monkeypatch):
+    add = module.add_candidates
+
+    def interrupted(*arguments):
+        add(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "add_candidates", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        complete_bundle(bundle, tolerance=TOLERANCE)
+    assert len(open_bundle(bundle.path).candidates) > len(bundle.candidates)
+
+
+def test_a_device_that_has_the_bundle_open_goes_on_while_cuts_are_added(bundle):
+    complete_bundle(bundle, tolerance=TOLERANCE)
+    image = np.zeros((1, 3, 16, 16), np.float32)
+    with Session(bundle.head_path("small", "")) as session:
+        assert session.run({"image": image})
+
+
+def test_what_another_process_is_changing_is_left_alone(bundle, elsewhere):
+    before = {p: p.is_file() and p.read_bytes() for p in bundle.path.rglob("*")}
+    with elsewhere(claimed, bundle.path):
+        with pytest.raises(BundleError, match="another process"):
+            complete_bundle(bundle, tolerance=TOLERANCE)
+        with pytest.raises(BundleError, match="another process"):
+            profile_until_complete(bundle.path, lambda _: pytest.fail("it has begun"))
+    assert {p: p.is_file() and p.read_bytes() for p in bundle.path.rglob("*")} == before
 
 
 def test_a_bundle_without_a_profile_is_refused(built):

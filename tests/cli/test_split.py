@@ -57,6 +57,30 @@ def test_a_cut_at_the_input_has_no_head(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tail.onnx"]
 
 
+@pytest.mark.parametrize("part", ["head.onnx", "tail.onnx"])
+def test_both_parts_are_written_or_none(run, tmp_path, part):
+    (tmp_path / part).mkdir()
+    result = run(SQUEEZENET, "--at", "r17", "-o", tmp_path)
+    assert isinstance(result.exception, IsADirectoryError)
+    assert result.exception.filename == str(tmp_path / part)
+    assert [path.name for path in tmp_path.iterdir()] == [part]
+
+
+def test_a_full_disk_leaves_neither_part(run, tmp_path, monkeypatch):
+    synced = []
+
+    def full(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    result = run(SQUEEZENET, "--at", "r17", "-o", tmp_path / "parts")
+    assert isinstance(result.exception, OSError)
+    assert len(synced) == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_near_the_wrong_one_are_suggested(run, tmp_path):
     result = run(SQUEEZENET, "--at", "r17_", "-o", tmp_path)
     assert isinstance(result.exception, CutError)

@@ -12,10 +12,12 @@ from isthmus.errors import BundleError
 from isthmus.loading import bundle as bundle_module
 from isthmus.loading.bundle import (
     Candidate,
+    add_candidates,
     open_bundle,
     save_manifest,
     save_profile,
 )
+from isthmus.loading.claims import claimed
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.types.cut import Cut
@@ -72,6 +74,11 @@ def folder(tmp_path):
     for name in (*HEADS.values(), "networks/a/weights.bin", "calibration/photo.jpg"):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(name.encode() * 50)
+    return save(path)
+
+
+def save(path):
+    """Write the manifest over the files in a folder."""
     save_manifest(
         path,
         variants=VARIANTS,
@@ -138,11 +145,69 @@ def test_a_second_profile_takes_the_place_of_the_first(profiled):
     assert list((profiled / "profiles").iterdir()) == [profile_folder(profiled)]
 
 
-def test_a_profile_that_another_process_is_writing_is_left_alone(profiled):
-    other = profiled / "profiles" / "0123456789ab"
-    other.mkdir()
+def test_what_a_killed_process_has_left_is_removed_by_the_next_that_writes(profiled):
+    (profiled / "profiles" / "0123456789ab").mkdir()
+    (profiled / "profiles" / "0123456789ab" / "accuracy.f64").write_bytes(b"half")
+    (profiled / "networks" / "a" / "head-ffffffffffff.onnx").write_bytes(b"nobody's")
+    (profiled / "notes.txt").write_text("a user's own")
+    named = {path for path in every_file(profiled) if "ffff" not in path.name} - {
+        profiled / "profiles" / "0123456789ab" / "accuracy.f64"
+    }
+    before = profile_folder(profiled)
     save_profile(profiled, made_table(2.0), {})
-    assert sorted((profiled / "profiles").iterdir()) == sorted([other, profile_folder(profiled)])
+    after = {p for p in every_file(profiled) if p.parent != profile_folder(profiled)}
+    assert after == {path for path in named if path.parent != before}
+    assert list((profiled / "profiles").iterdir()) == [profile_folder(profiled)]
+
+
+def test_only_one_process_at_a_time_gives_a_bundle_a_profile(profiled, elsewhere):
+    before = snapshot(profiled)
+    with elsewhere(claimed, profiled), pytest.raises(BundleError, match="another process"):
+        save_profile(profiled, made_table(2.0), {})
+    assert snapshot(profiled) == before
+    save_profile(profiled, made_table(2.0), {})
+
+
+def test_a_reader_sees_the_bundle_before_or_after_whatever_comes_in_between(profiled, monkeypatch):
+    tables = [made_table(3.0), made_table(2.0)]
+    read = bundle_module._read_profile
+
+    def overtaken(folder):
+        if tables:
+            save_profile(profiled, tables.pop(), {})
+        return read(folder)
+
+    monkeypatch.setattr(bundle_module, "_read_profile", overtaken)
+    same_tables(open_bundle(profiled).table, made_table(3.0))
+    assert not tables
+
+
+def test_a_bundle_that_another_one_has_replaced_says_so(profiled):
+    bundle = open_bundle(profiled)
+    save_profile(profiled, made_table(2.0), {})
+    assert bundle.head_path("a", "") == profiled / HEADS["a", ""]  # a new profile is no new bundle
+    (profiled / "networks/a/weights.bin").write_bytes(b"others")
+    save(profiled)
+    with pytest.raises(BundleError, match="built anew"):
+        bundle.head_path("a", "")
+    open_bundle(profiled).head_path("a", "")
+
+
+def test_plans_that_are_added_are_read_like_the_others(profiled):
+    head = "networks/b/head-00112233aabb.onnx"
+    (profiled / head).write_bytes(b"a head")
+    row = PlanRow("b", "split", ("z",), "00112233aabb", "raw", "b.tail-00112233aabb")
+    before = open_bundle(profiled)
+    add_candidates(profiled, [Candidate(row)], {("b", "00112233aabb"): head})
+    after = open_bundle(profiled)
+    assert after.candidates == (*CANDIDATES, Candidate(row))
+    assert after.heads == {**HEADS, ("b", "00112233aabb"): head}
+    assert after.head_path("b", "00112233aabb") == before.path / head
+    assert before.head_path("b", "") == before.path / HEADS["b", ""]  # who has it open goes on
+    same_tables(after.table, before.table)
+    (profiled / head).write_bytes(b"another")
+    with pytest.raises(BundleError, match="00112233aabb"):
+        open_bundle(profiled)
 
 
 def test_a_bundle_may_be_moved(profiled, tmp_path):
@@ -341,25 +406,23 @@ def test_a_profile_that_cannot_be_written_leaves_the_bundle_as_it_was(
     if not is_first:
         save_profile(folder, made_table(), MEASURED)
     before = snapshot(folder)
-    left = [written]  # seven arrays, profile.json, the manifest
-    for name in ("write_bytes", "write_text"):
-        monkeypatch.setattr(Path, name, failing(getattr(Path, name), left, error))
-    with pytest.raises(type(error)):
+    left = iter([None] * written + [error])  # seven arrays, profile.json, the manifest
+
+    def fail(_):
+        if (one := next(left)) is not None:
+            raise one
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(type(error)) as raised:
         save_profile(folder, made_table(2.0), {})
     monkeypatch.undo()
+    assert next(left, "reached") == "reached"
+    if isinstance(error, OSError):
+        file = Path(raised.value.filename)
+        names = [f"{array}.f64" for array in bundle_module._ARRAYS]
+        assert file.name == [*names, "profile.json", "manifest.json"][written]
     assert snapshot(folder) == before
     open_bundle(folder)
-
-
-def failing(write, left, error):
-    def wrapper(self, content, *arguments, **options):
-        if left[0] == 0:
-            write(self, content[: len(content) // 2], *arguments, **options)
-            raise error
-        left[0] -= 1
-        return write(self, content, *arguments, **options)
-
-    return wrapper
 
 
 def test_an_interruption_once_the_profile_is_in_force_does_not_take_it_away(folder, monkeypatch):

@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from isthmus.errors import ModelError, RepositoryError
+from isthmus.errors import RepositoryError
 from isthmus.loading.onnx_file import graph_from_model, load_graph, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import split_model
@@ -119,7 +119,7 @@ def test_unsafe_names_are_refused_before_anything_is_written(models, tmp_path, n
 
 
 def test_a_missing_folder_is_named(models, tmp_path):
-    with pytest.raises(ModelError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         save_sharing_weights(models, tmp_path / "nowhere")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from isthmus.building.crops import Crops
 from isthmus.building.selection import Tolerance, select
 from isthmus.errors import BundleError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate, save_manifest
-from isthmus.loading.files import check_name, is_safe_name
+from isthmus.loading.files import check_name, is_safe_name, new_folder
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import Split, split_model
@@ -35,7 +34,7 @@ from isthmus.types.progress import SILENT, Progress
 from isthmus.types.unit import image_name, tail_name
 from isthmus.types.variant import Variant
 
-__all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle", "put_in_place", "split_rows"]
+__all__ = ["CUTS_PER_VARIANT", "BuildReport", "build_bundle", "split_rows"]
 
 CUTS_PER_VARIANT = 8
 """Cuts kept per network: each costs the device a head and the server a tail in memory."""
@@ -77,7 +76,8 @@ def build_bundle(
 ) -> BuildReport:
     """Write the bundle of some networks for the same task.
 
-    The bundle appears complete or not at all; an existing one is replaced at the end.
+    The bundle appears complete or not at all; an existing one is replaced at the end. Only one
+    process can build or profile it at a time.
 
     Args:
         models: ONNX files by the name under which the server has them.
@@ -93,8 +93,10 @@ def build_bundle(
     Raises:
         ModelError: If a file is no network with one image input, or tasks differ.
         RepositoryError: If a name cannot be a folder's.
-        BundleError: If ``output`` is something else than a bundle, or there is nothing to build.
+        BundleError: If ``output`` is something else than a bundle, another process is building or
+            profiling it, or there is nothing to build.
         ImageError: If a photograph cannot be decoded.
+        OSError: If the bundle cannot be written; what was there stays.
     """
     if not models:
         raise BundleError("no models to build a bundle from")
@@ -111,10 +113,7 @@ def build_bundle(
     if not photographs:
         tolerance = replace(tolerance, images=0)
     crops = Crops(photographs or calibration, enough=tolerance.images or None)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
-        folder = Path(scratch) / "bundle"
-        folder.mkdir()
+    with new_folder(output) as folder:
         photographs_here = _copy_calibration(folder, calibration)
         progress.begin("build", len(models) * 2)
         heads: dict[tuple[str, str], str] = {}
@@ -144,7 +143,6 @@ def build_bundle(
             candidates=tuple(kept),
             calibration=photographs_here,
         )
-        put_in_place(folder, output)
     size_bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return BuildReport(
         output, size_bytes, cuts, tuple(kept), tuple(dropped), tuple(unasked), tolerance.images
@@ -267,16 +265,3 @@ def _copy_calibration(folder: Path, calibration: Sequence[Path]) -> tuple[str, .
             raise ImageError(f"{photograph}: {error}") from error
         names.append(name)
     return tuple(names)
-
-
-def put_in_place(folder: Path, output: Path) -> None:
-    """Replace ``output`` by ``folder``; a failure in between leaves the old one."""
-    old = folder.with_name("old")
-    try:
-        if output.exists():
-            output.rename(old)
-        folder.rename(output)
-    except BaseException:
-        if old.exists() and not output.exists():
-            old.rename(output)
-        raise

@@ -6,8 +6,6 @@ not the files that the bundle was built from. It measures no time: whoever calls
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +16,12 @@ import onnx
 from numpy.typing import NDArray
 
 from isthmus.building.agreement import AgreementCounter
-from isthmus.building.build import CUTS_PER_VARIANT, put_in_place, split_rows
+from isthmus.building.build import CUTS_PER_VARIANT, split_rows
 from isthmus.building.crops import Crops
 from isthmus.building.selection import Tolerance, select
 from isthmus.estimation.segments import Part, calibrated_layer_s, part_overhead_s
-from isthmus.loading.bundle import Bundle, Candidate, open_bundle, save_manifest, save_profile
+from isthmus.loading.bundle import Bundle, Candidate, add_candidates, changing, open_bundle
+from isthmus.loading.claims import claimed
 from isthmus.loading.onnx_file import load_graph, read_model
 from isthmus.loading.saving import save_model
 from isthmus.loading.split import split_model
@@ -78,18 +77,20 @@ def profile_until_complete(
         none unless there were four.
 
     Raises:
-        IsthmusError: As ``profile`` and ``complete_bundle``.
+        IsthmusError: As ``profile`` and ``complete_bundle``; if another process is changing it.
     """
     rounds: list[Round] = []
-    while True:
-        report = profile(open_bundle(path))
-        if len(rounds) == _MOST_ROUNDS:
-            break
-        rounds.append(
-            complete_bundle(open_bundle(path), cuts_per_variant=cuts_per_variant, progress=progress)
-        )
-        if not rounds[-1].plans:
-            break
+    with claimed(path):
+        while True:
+            report = profile(open_bundle(path))
+            if len(rounds) == _MOST_ROUNDS:
+                break
+            bundle = open_bundle(path)
+            rounds.append(
+                complete_bundle(bundle, cuts_per_variant=cuts_per_variant, progress=progress)
+            )
+            if not rounds[-1].plans:
+                break
     return report, tuple(rounds)
 
 
@@ -116,7 +117,7 @@ def complete_bundle(
 
     Raises:
         ModelError: If a network in the bundle cannot be read, or a head cannot be written.
-        BundleError: If it has not been profiled.
+        BundleError: If it has not been profiled, or another process is changing it.
         OSError: If it cannot be written (the bundle is then as it was).
     """
     bundle.profiled_table()
@@ -177,36 +178,21 @@ def _add(
     tolerance: Tolerance,
     progress: Progress,
 ) -> int:
-    """Write a bundle with the cuts in place of this one; return how many plans are new."""
+    """Write the heads of cuts into a bundle and let it know them; return how many plans are new."""
     crops = Crops([bundle.path / name for name in bundle.calibration])
-    with tempfile.TemporaryDirectory(
-        prefix=f".{bundle.path.name}.", dir=bundle.path.parent
-    ) as scratch:
-        folder = Path(scratch) / "bundle"
-        shutil.copytree(
-            bundle.path,
-            folder,
-            ignore=shutil.ignore_patterns("manifest.json", "profiles"),
-        )
-        heads, added = dict(bundle.heads), list[Candidate]()
+    heads: dict[tuple[str, str], str] = {}
+    added: list[Candidate] = []
+    with changing(bundle.path):
         for name, tensors in cuts.items():
             if tensors:
-                heads |= _save_heads(bundle, folder, name, tensors)
                 added += _selected(bundle, name, tensors, crops, tolerance, progress)
-        save_manifest(
-            folder,
-            variants=bundle.variants,
-            heads=heads,
-            candidates=(*bundle.candidates, *added),
-            calibration=bundle.calibration,
-        )
-        save_profile(folder, bundle.profiled_table(), bundle.profile)
-        put_in_place(folder, bundle.path)
+                heads |= _save_heads(bundle, name, tensors)
+        add_candidates(bundle.path, added, heads)
     return len(added)
 
 
 def _save_heads(
-    bundle: Bundle, folder: Path, name: str, cuts: tuple[tuple[str, ...], ...]
+    bundle: Bundle, name: str, cuts: tuple[tuple[str, ...], ...]
 ) -> dict[tuple[str, str], str]:
     """Write heads that read the weights which the network has in the bundle already."""
     graph = _graph(bundle, name)
@@ -214,9 +200,9 @@ def _save_heads(
     places = {}
     for tensors in cuts:
         split = split_model(outline, graph, tensors)
-        if split.head is not None:
+        if split.head is not None and (name, split.cut.id) not in bundle.heads:
             place = Path(bundle.heads[name, ""]).with_name(f"head-{split.cut.id}.onnx").as_posix()
-            save_model(split.head, folder / place)
+            save_model(split.head, bundle.path / place)
             places[name, split.cut.id] = place
     return places
 

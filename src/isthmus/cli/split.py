@@ -48,8 +48,8 @@ def command(
     Example: isthmus split squeezenet-1.1.onnx --at /maxpool5/MaxPool_output_0 -o parts/
     """
     from isthmus.loading.onnx_file import load_graph, read_model
-    from isthmus.loading.repository import add_model
-    from isthmus.loading.saving import check_model, save_model
+    from isthmus.loading.repository import place_of
+    from isthmus.loading.saving import check_model, save_models
     from isthmus.loading.split import split_model
     from isthmus.types.unit import tail_name
 
@@ -58,14 +58,14 @@ def command(
     split = split_model(read_model(file, shapes=shapes), graph, tensors)
     name = tail_name(graph.name, split.cut.id)
     check_model(split.tail, called="tail")
+    tail_path = place_of(output, name) if as_repository else output / "tail.onnx"
     head_path = None
+    parts = {tail_path: split.tail}
     if split.head is not None:
         check_model(split.head, called="head")
-        head_path = save_model(split.head, output / "head.onnx")
-    if as_repository:
-        tail_path = add_model(output, name, split.tail)
-    else:
-        tail_path = save_model(split.tail, output / "tail.onnx")
+        head_path = output / "head.onnx"
+        parts[head_path] = split.head
+    save_models(parts)
     crossing = [graph.tensors[tensor] for tensor in split.cut.tensors]
     crossing_bytes = sum(spec.size_bytes for spec in crossing)
     record = {

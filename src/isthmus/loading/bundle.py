@@ -11,10 +11,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from isthmus.errors import BundleError, ConditionsError
+from isthmus.loading.claims import claimed
+from isthmus.loading.files import new_file
 from isthmus.types.link import Link
 from isthmus.types.plan import FAMILIES, STAGES, PlanRow, PlanTable
 from isthmus.types.proportion import Proportion
@@ -31,7 +32,8 @@ __all__ = [
     "SCHEMA",
     "Bundle",
     "Candidate",
-    "digest_files",
+    "add_candidates",
+    "changing",
     "open_bundle",
     "save_manifest",
     "save_profile",
@@ -44,6 +46,7 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What comes of a description that holds something else than it should."""
 
 _MANIFEST = "manifest.json"
+_NETWORKS = "networks"
 _PROFILES = "profiles"
 _PROFILE = "profile.json"
 _ARRAYS = (
@@ -99,6 +102,7 @@ class Bundle:
         table: The plan table, or ``None`` before the bundle has been profiled.
         profile: How the table was measured (server, date, versions, link), JSON values; empty
             before.
+        files: Size and SHA-256 of every file but the profile's, by its place.
     """
 
     path: Path
@@ -108,19 +112,24 @@ class Bundle:
     calibration: tuple[str, ...]
     table: PlanTable | None
     profile: Mapping[str, Any]
+    files: Mapping[str, Any]
 
     def head_path(self, variant: str, cut_id: str) -> Path:
         """Return the ONNX file of the device's part before a cut; ``""`` is the whole network.
 
         Raises:
-            BundleError: If the bundle has no such part.
+            BundleError: If the bundle has no such part, or another one has taken its place.
         """
         try:
-            return self.path / self.heads[variant, cut_id]
+            place = self.heads[variant, cut_id]
         except KeyError:
             raise BundleError(
                 f"{self.path} holds no part of {variant} for cut {cut_id!r}"
             ) from None
+        files = _read_json(self.path / _MANIFEST, "it was there when it was opened").get("files")
+        if not isinstance(files, dict) or not self.files.items() <= files.items():
+            raise BundleError(f"{self.path} was built anew since it was opened: open it again")
+        return self.path / place
 
     def photographs(self) -> tuple[bytes, ...]:
         """Read the calibration photographs."""
@@ -165,7 +174,20 @@ def open_bundle(path: str | Path) -> Bundle:
             truncated or not as it was when written.
     """
     folder = Path(path)
-    manifest = _read_json(folder / _MANIFEST, f"`isthmus build MODELS -o {folder}` makes one")
+    while True:
+        manifest = _manifest(folder)
+        try:
+            return _bundle(folder, manifest)
+        except BundleError:
+            if _manifest(folder) == manifest:
+                raise  # else another process has just replaced what was read
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    return _read_json(folder / _MANIFEST, f"`isthmus build MODELS -o {folder}` makes one")
+
+
+def _bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     if manifest.get("schema") != SCHEMA:
         raise BundleError(
             f"{folder} has schema {manifest.get('schema')!r}, this version reads {SCHEMA}: "
@@ -183,15 +205,15 @@ def open_bundle(path: str | Path) -> Bundle:
             Candidate(_row(entry["row"]), entry["agreement"], entry["checked"])
             for entry in manifest["candidates"]
         )
-        calibration = tuple(manifest["calibration"])
-        _check_listed((*heads.values(), *calibration), manifest["files"])
+        calibration, files = tuple(manifest["calibration"]), manifest["files"]
+        _check_listed((*heads.values(), *calibration), files)
         profile_name = manifest["profile"]
         if profile_name is not None:
             _check_inside(folder, profile_name)
     except _MALFORMED as error:
         raise BundleError(f"{folder / _MANIFEST} is malformed: {error!r}") from error
     table, profile = (None, {}) if profile_name is None else _read_profile(folder / profile_name)
-    return Bundle(folder, variants, heads, candidates, calibration, table, profile)
+    return Bundle(folder, variants, heads, candidates, calibration, table, profile, files)
 
 
 def save_manifest(
@@ -214,7 +236,7 @@ def save_manifest(
         ],
         "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
         "calibration": list(calibration),
-        "files": digest_files(folder),
+        "files": _digests(folder),
         "profile": None,
     }
     _write_json(folder / _MANIFEST, manifest)
@@ -223,54 +245,106 @@ def save_manifest(
 def save_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> None:
     """Give a bundle a plan table; the old one stays in force until the new one is complete.
 
-    Of two processes that do so at once the later one wins.
-
     Args:
         folder: The bundle.
         table: The compiled table.
         profile: How it was measured, JSON values.
 
     Raises:
-        BundleError: If the folder is no bundle.
+        BundleError: If the folder is no bundle, or another process is changing it.
         OSError: If it cannot be written (the bundle is then as it was).
     """
-    manifest = _read_json(folder / _MANIFEST, "a profile needs a bundle")
-    name = f"{_PROFILES}/{uuid.uuid4().hex[:12]}"
-    target = folder / name
-    try:
-        target.mkdir(parents=True)
-        for array in _ARRAYS:
-            (target / f"{array}.f64").write_bytes(getattr(table, array).astype("<f8").tobytes())
-        content = {
-            "stages": list(STAGES),
-            "columns": list(table.columns),
-            "rows": [dataclasses.asdict(row) for row in table.rows],
-            "files": digest_files(target),
-            "measured": dict(profile),
-        }
-        _write_json(target / _PROFILE, content)
+    with changing(folder):
+        manifest = _read_json(folder / _MANIFEST, "a profile needs a bundle")
+        name = f"{_PROFILES}/{uuid.uuid4().hex[:12]}"
+        _write_profile(folder / name, table, profile)
         _write_json(folder / _MANIFEST, {**manifest, "profile": name})
-    except BaseException:
-        if _read_json(folder / _MANIFEST, "").get("profile") != name:  # else it is in force
-            shutil.rmtree(target, ignore_errors=True)
-            with contextlib.suppress(OSError):  # there may be others
-                target.parent.rmdir()
-        raise
-    for other in (folder / _PROFILES).iterdir():  # some may be what others are writing just now
-        if f"{_PROFILES}/{other.name}" == manifest.get("profile"):
-            shutil.rmtree(other, ignore_errors=True)
 
 
-def digest_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every file below ``folder``, by its relative POSIX path."""
+@contextlib.contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing a bundle; in the end what it does not name is removed.
+
+    That are the profile that was in force before, and what was not written to its end: by this
+    process, or by one that was killed.
+
+    Raises:
+        BundleError: If another process is changing it.
+    """
+    with claimed(folder) as is_alone:
+        try:
+            yield
+        finally:
+            if is_alone:
+                _sweep(folder)
+
+
+def add_candidates(
+    folder: Path,
+    candidates: Iterable[Candidate],
+    heads: Mapping[tuple[str, str], str],
+) -> None:
+    """Let a bundle know more plans; the profile in force knows nothing of them.
+
+    Args:
+        folder: The bundle.
+        candidates: The plans.
+        heads: Places of their heads, which are in the bundle already, by variant and cut id.
+
+    Raises:
+        BundleError: If the folder is no bundle, or another process is changing it.
+        OSError: If it cannot be written (the bundle is then as it was).
+    """
+    with changing(folder):
+        manifest = _read_json(folder / _MANIFEST, "plans need a bundle")
+        for entry in manifest["variants"]:
+            entry["heads"] |= {cut: file for (name, cut), file in heads.items()
+                               if name == entry["name"]}  # fmt: skip
+        manifest["candidates"] += [dataclasses.asdict(candidate) for candidate in candidates]
+        manifest["files"] |= {file: _digest(folder / file) for file in heads.values()}
+        _write_json(folder / _MANIFEST, manifest)
+
+
+def _write_profile(folder: Path, table: PlanTable, profile: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    for array in _ARRAYS:
+        with new_file(folder / f"{array}.f64") as file:
+            file.write(getattr(table, array).astype("<f8").tobytes())
+    content = {
+        "stages": list(STAGES),
+        "columns": list(table.columns),
+        "rows": [dataclasses.asdict(row) for row in table.rows],
+        "files": _digests(folder),
+        "measured": dict(profile),
+    }
+    _write_json(folder / _PROFILE, content)
+
+
+def _digests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file below a folder, by its relative POSIX path."""
     return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
-        }
+        path.relative_to(folder).as_posix(): _digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != _MANIFEST
     }
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sweep(folder: Path) -> None:
+    with contextlib.suppress(BundleError, OSError):
+        manifest = _read_json(folder / _MANIFEST, "")
+        profiles = folder / _PROFILES
+        for profile in profiles.glob("*"):
+            if f"{_PROFILES}/{profile.name}" != manifest.get("profile"):
+                shutil.rmtree(profile, ignore_errors=True)
+        for head in folder.glob(f"{_NETWORKS}/*/head-*.onnx"):
+            if head.relative_to(folder).as_posix() not in manifest.get("files", ()):
+                head.unlink()
+        if manifest.get("profile") is None:
+            profiles.rmdir()
 
 
 def _sha256(path: Path) -> str:
@@ -369,10 +443,5 @@ def _read_json(path: Path, advice: str) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the whole file or leave the old one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as file:
+        file.write(json.dumps(content, indent=1, allow_nan=False).encode())

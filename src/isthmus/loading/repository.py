@@ -9,13 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from isthmus.errors import RepositoryError
 from isthmus.loading.files import check_name, is_safe_name
-from isthmus.loading.saving import save_model
 
-__all__ = ["RepositoryModel", "add_model", "scan_repository"]
+__all__ = ["RepositoryModel", "place_of", "scan_repository"]
 
 _FILE_NAME = "model.onnx"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")  # as Triton: no leading zero
@@ -75,22 +72,18 @@ def scan_repository(directory: Path) -> tuple[RepositoryModel, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def add_model(directory: Path, name: str, model: onnx.ModelProto) -> Path:
-    """Write a model into a repository as version 1, and return its file's path.
-
-    One that is there is replaced; missing folders are made.
+def place_of(directory: Path, name: str) -> Path:
+    """Return where a model's file goes in a repository, as version 1.
 
     Args:
         directory: The repository's folder.
         name: The model's name.
-        model: The model, its weights read.
 
     Raises:
         RepositoryError: If the name is not allowed.
-        ModelError: If the file cannot be written.
     """
     check_name(name)
-    return save_model(model, directory / name / "1" / _FILE_NAME)
+    return directory / name / "1" / _FILE_NAME
 
 
 def _model_at(entry: Path) -> RepositoryModel | None:

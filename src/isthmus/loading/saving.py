@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import EncodeError
 
 from isthmus.errors import ModelError
-from isthmus.loading.files import new_file
+from isthmus.loading.files import new_files
 
-__all__ = ["check_model", "save_model"]
+__all__ = ["check_model", "save_model", "save_models"]
 
 
 def check_model(model: onnx.ModelProto, *, called: str) -> None:
@@ -40,12 +41,19 @@ def save_model(model: onnx.ModelProto, path: Path) -> Path:
     Missing folders are made; a file that is there is replaced.
 
     Raises:
-        ModelError: If it cannot be written.
+        ModelError: If it is larger than an ONNX file can be.
+        OSError: If it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as file:
-            file.write(model.SerializeToString(deterministic=True))
-    except (OSError, ValueError, EncodeError) as error:
-        raise ModelError(f"cannot write {path}: {error}") from error
+    save_models({path: model})
     return path
+
+
+def save_models(models: Mapping[Path, onnx.ModelProto]) -> None:
+    """Write models to files, all or none of them; else as ``save_model``."""
+    with new_files(*models, parents=True) as files:
+        for (path, model), file in zip(models.items(), files, strict=True):
+            try:
+                data = model.SerializeToString(deterministic=True)
+            except (ValueError, EncodeError) as error:
+                raise ModelError(f"{path} would be no ONNX file: {error}") from error
+            file.write(data)

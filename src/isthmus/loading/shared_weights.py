@@ -40,7 +40,8 @@ def save_sharing_weights(
 
     Raises:
         RepositoryError: If a name cannot be a file's.
-        ModelError: If a file cannot be written.
+        ModelError: If a model is larger than an ONNX file can be.
+        OSError: If a file cannot be written.
     """
     for name in (*models, weights_name):
         check_name(name)
@@ -54,8 +55,8 @@ def save_sharing_weights(
         for name, outline in outlines.items():
             with new_file(directory / f"{name}.onnx") as file:
                 file.write(outline.SerializeToString(deterministic=True))
-    except (OSError, ValueError, EncodeError) as error:
-        raise ModelError(f"cannot write models to {directory}: {error}") from error
+    except (ValueError, EncodeError) as error:
+        raise ModelError(f"the models for {directory} would be no ONNX files: {error}") from error
 
 
 def _outline(

@@ -11,12 +11,14 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from isthmus.errors import BundleError
 from isthmus.estimation.link import LinkEstimate
 from isthmus.loading.bundle import Bundle, save_profile
+from isthmus.loading.claims import claimed
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table
 from isthmus.profiling.entries import entries_of, stage_medians
@@ -121,7 +123,9 @@ def profile_bundle(
 
     Raises:
         RemoteError: If the server fails, or has other networks than the bundle.
-        BundleError: If the bundle has no photographs to measure with, or cannot be written.
+        BundleError: If the bundle has no photographs to measure with, cannot be written, or is
+            being changed by another process.
+        OSError: If it cannot be written when all is measured; it is then as it was.
         ValueError: If the server's address is malformed.
     """
     begun_at_s = time.perf_counter()
@@ -129,9 +133,11 @@ def profile_bundle(
         raise BundleError(f"{bundle.path} has no calibration photographs: build it again")
     if not os.access(bundle.path, os.W_OK):  # said now, not when all was measured
         raise BundleError(f"{bundle.path} cannot be written: copy it to where it can be")
-    transport = HttpTransport(server)
-    heads = Heads(bundle.head_path, threads=threads)
-    try:
+    with (
+        claimed(bundle.path),
+        closing(HttpTransport(server)) as transport,
+        closing(Heads(bundle.head_path, threads=threads)) as heads,
+    ):
         remote = RemoteServer(transport)
         metadata = remote.metadata()
         _register(bundle, remote, progress)
@@ -151,46 +157,43 @@ def profile_bundle(
         for name in bundle.variants:
             profiling.network(name, inputs)
             heads.close()
-    finally:
-        heads.close()
-        transport.close()
-    table = compile_table(profiling.entries, columns_for(inputs.device_decode))
-    report = ProfileReport(
-        table=table,
-        link=link,
-        runs=profiling.runs,
-        plans=tuple(profiling.plans),
-        kept=profiling.kept,
-        heads=profiling.heads,
-        units=profiling.units,
-        store_failure=shelf.failure,
-        disagreements=disagreements(fingerprint(), metadata),
-        elapsed_s=time.perf_counter() - begun_at_s,
-    )
-    record = {
-        "server": server,
-        "server_name": metadata.get("name", ""),
-        "server_version": metadata.get("version", ""),
-        "device": platform.node(),
-        "device_threads": threads,
-        "onnxruntime": ONNXRUNTIME_VERSION,
-        "libraries": {
-            "device": fingerprint()["libraries"],
-            "server": metadata.get("libraries", {}),
-        },
-        "disagreements": list(report.disagreements),
-        "runtime": RUNTIME,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "effort": asdict(effort),
-        **_record(report),
-        "input_fit": {
-            site: {kind: asdict(error) for kind, error in errors.items()}
-            for site, errors in inputs.errors.items()
-        },
-        **(notes or {}),
-    }
-    save_profile(bundle.path, table, record)
-    return report
+        table = compile_table(profiling.entries, columns_for(inputs.device_decode))
+        report = ProfileReport(
+            table=table,
+            link=link,
+            runs=profiling.runs,
+            plans=tuple(profiling.plans),
+            kept=profiling.kept,
+            heads=profiling.heads,
+            units=profiling.units,
+            store_failure=shelf.failure,
+            disagreements=disagreements(fingerprint(), metadata),
+            elapsed_s=time.perf_counter() - begun_at_s,
+        )
+        record = {
+            "server": server,
+            "server_name": metadata.get("name", ""),
+            "server_version": metadata.get("version", ""),
+            "device": platform.node(),
+            "device_threads": threads,
+            "onnxruntime": ONNXRUNTIME_VERSION,
+            "libraries": {
+                "device": fingerprint()["libraries"],
+                "server": metadata.get("libraries", {}),
+            },
+            "disagreements": list(report.disagreements),
+            "runtime": RUNTIME,
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "effort": asdict(effort),
+            **_record(report),
+            "input_fit": {
+                site: {kind: asdict(error) for kind, error in errors.items()}
+                for site, errors in inputs.errors.items()
+            },
+            **(notes or {}),
+        }
+        save_profile(bundle.path, table, record)
+        return report
 
 
 class _Profiling:
