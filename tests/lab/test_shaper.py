@@ -1,7 +1,7 @@
-"""The emulated link, with real sockets on loopback.
+"""The emulated link, with real sockets on loopback and its relay in a process of its own.
 
-Times have generous upper bounds: they must hold on a busy machine, and still fail for a rate
-that is wrong by a factor of two.
+Nothing arrives sooner than rate and round trip allow, however busy the machine is; how much later
+is not asked here, but in virtual time (``test_shaper_wires``).
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from isthmus.errors import ConditionsError, LabError
 from isthmus.lab.shaper import ShapedLink
 
 MBIT = 1e6
+LONG_S = 60.0  # never waited for
 REPLY = b"!"
 
 
@@ -74,7 +75,7 @@ def server() -> Iterator[CountingServer]:
 
 
 def connect(link: ShapedLink) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", link.port), timeout=30)
+    client = socket.create_connection(("127.0.0.1", link.port), timeout=LONG_S)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 
@@ -102,10 +103,7 @@ def test_counts_every_byte_of_both_directions_and_the_connections(server: Counti
             assert link.connections() == 2
 
 
-@pytest.mark.parametrize(
-    ("rate_mbit_per_s", "size_bytes"),
-    [(1, 700), (1, 30_000), (4, 12_500), (4, 150_000), (16, 300_000), (64, 600_000)],
-)
+@pytest.mark.parametrize(("rate_mbit_per_s", "size_bytes"), [(1, 700), (4, 150_000), (64, 600_000)])
 def test_takes_the_time_of_its_rate(
     server: CountingServer, rate_mbit_per_s: float, size_bytes: int
 ) -> None:
@@ -113,9 +111,7 @@ def test_takes_the_time_of_its_rate(
     ideal_s = (size_bytes + 1) * 8 / rate_bits_per_s + 0.020
     with ShapedLink(server.port, rate_bits_per_s=rate_bits_per_s, rtt_s=0.020) as link:
         with connect(link) as client:
-            took_s = [exchange_s(client, size_bytes) for _ in range(3)]
-    assert min(took_s) >= ideal_s
-    assert min(took_s) <= 1.15 * ideal_s + 0.010
+            assert min(exchange_s(client, size_bytes) for _ in range(2)) >= ideal_s
 
 
 def test_connections_share_one_wire(server: CountingServer) -> None:
@@ -131,54 +127,45 @@ def test_connections_share_one_wire(server: CountingServer) -> None:
 
 
 def test_the_two_directions_have_rates_of_their_own() -> None:
-    size_bytes = 50_000
+    """At the downlink's rate the message would never arrive."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with (
             ShapedLink(
-                port, rate_bits_per_s=64 * MBIT, downlink_bits_per_s=2 * MBIT, rtt_s=0.0
+                port, rate_bits_per_s=64 * MBIT, downlink_bits_per_s=1000, rtt_s=0.0
             ) as link,
             connect(link) as client,
             listener.accept()[0] as accepted,
         ):
-            started_s = time.perf_counter()
-            client.sendall(bytes(size_bytes))
-            left = size_bytes
+            accepted.settimeout(LONG_S)
+            client.sendall(bytes(50_000))
+            left = 50_000
             while left:
                 left -= len(accepted.recv(left))
-            up_s = time.perf_counter() - started_s
             started_s = time.perf_counter()
-            accepted.sendall(bytes(size_bytes))
-            left = size_bytes
+            accepted.sendall(bytes(20))
+            left = 20
             while left:
                 left -= len(client.recv(left))
             down_s = time.perf_counter() - started_s
-    assert size_bytes * 8 / (64 * MBIT) <= up_s < 0.100
-    assert down_s >= size_bytes * 8 / (2 * MBIT)
-
-
-def test_a_small_message_takes_a_round_trip(server: CountingServer) -> None:
-    with ShapedLink(server.port, rate_bits_per_s=100 * MBIT, rtt_s=0.040) as link:
-        with connect(link) as client:
-            took_s = [exchange_s(client, 8) for _ in range(5)]
-    assert min(took_s) >= 0.040
-    assert min(took_s) <= 0.050
+    assert down_s >= 20 * 8 / 1000
 
 
 def test_rate_and_round_trip_change_while_running(server: CountingServer) -> None:
-    with ShapedLink(server.port, rate_bits_per_s=100 * MBIT, rtt_s=0.0) as link:
+    with ShapedLink(server.port, rate_bits_per_s=1000, rtt_s=0.0) as link:
         with connect(link) as client:
-            assert min(exchange_s(client, 25_000) for _ in range(3)) < 0.050
+            link.set(rate_bits_per_s=100 * MBIT)
+            exchange_s(client, 25_000)  # would have taken 200 s
             link.set(rate_bits_per_s=2 * MBIT)
             assert exchange_s(client, 25_000) >= 0.100
             link.set(rtt_s=0.060)
             assert exchange_s(client, 25_000) >= 0.160
             link.set(rate_bits_per_s=100 * MBIT, rtt_s=0.0)
-            assert min(exchange_s(client, 25_000) for _ in range(3)) < 0.050
+            exchange_s(client, 25_000)
 
 
 def test_does_not_swallow_what_the_wire_cannot_carry() -> None:
-    """Of 5 MB at 1 Mbit/s, 100 ms carry 12.5 kB; the rest must wait at the sender."""
+    """Of 5 MB at 1 Mbit/s the wire carries 125 kB a second; the rest must wait at the sender."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with ShapedLink(port, rate_bits_per_s=1 * MBIT, rtt_s=0.0) as link:
@@ -187,12 +174,14 @@ def test_does_not_swallow_what_the_wire_cannot_carry() -> None:
                 client.connect(("127.0.0.1", link.port))
                 client.settimeout(0.1)
                 pushed, data = 0, memoryview(bytes(5_000_000))
-                stop_at_s = time.perf_counter() + 0.1
+                started_s = time.perf_counter()
                 with contextlib.suppress(TimeoutError):
-                    while time.perf_counter() < stop_at_s:
+                    while time.perf_counter() < started_s + 0.1:
                         pushed += client.send(data[pushed:])
-                assert link.sent_bytes() < 40_000
-            assert 0 < pushed < 150_000
+                carried = link.sent_bytes()
+                elapsed_s = time.perf_counter() - started_s
+    assert 0 < carried < elapsed_s * MBIT / 8 + 10_000
+    assert 0 < pushed - carried < 150_000
 
 
 def test_end_of_sending_reaches_the_server_and_the_reply_still_comes(
@@ -207,30 +196,27 @@ def test_end_of_sending_reaches_the_server_and_the_reply_still_comes(
 
 
 def test_a_server_that_refuses_closes_the_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with ShapedLink(port, rate_bits_per_s=8 * MBIT, rtt_s=0.0) as link:
-        with connect(link) as client, contextlib.suppress(ConnectionError):
-            assert client.recv(1) == b""
+    with socket.socket() as deaf:  # it keeps its port, and listens to nobody
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        with ShapedLink(port, rate_bits_per_s=8 * MBIT, rtt_s=0.0) as link:
+            with connect(link) as client, contextlib.suppress(ConnectionError):
+                assert client.recv(1) == b""
 
 
 def test_a_server_that_dies_closes_the_connection(server: CountingServer) -> None:
     with ShapedLink(server.port, rate_bits_per_s=1 * MBIT, rtt_s=0.010) as link:
         with connect(link) as client:
             exchange_s(client, 100)
-            client.settimeout(5)
             server.close()
-            started_s = time.perf_counter()
             with contextlib.suppress(ConnectionError):
                 assert client.recv(1) == b""
-            assert time.perf_counter() - started_s < 2
 
 
 def test_a_server_that_dies_stops_an_upload(server: CountingServer) -> None:
     with ShapedLink(server.port, rate_bits_per_s=1 * MBIT, rtt_s=0.010) as link:
         with connect(link) as client:
             exchange_s(client, 100)
-            client.settimeout(5)
             killer = threading.Timer(0.1, server.close)
             killer.start()
             with pytest.raises(ConnectionError):
@@ -298,5 +284,5 @@ def test_leaves_no_orphan_when_its_parent_ends(how: signal.Signals) -> None:
         parent.stdout.readline()
         parent.send_signal(how)
         # The relay holds the parent's pipes too, so they end when both processes have ended.
-        _, errors = parent.communicate(timeout=10)
+        _, errors = parent.communicate(timeout=LONG_S)
     assert b"asyncio" not in errors
