@@ -70,6 +70,7 @@ def test_the_demo_runs_with_real_limits(models, photograph_files, tmp_path):
     part = replace(_settings().parts[0], variant="small", static=("device_only", "edge_file"))
     settings = _settings(links_mbit_per_s=(32.0,), repeats=1, profile_budget_s=0.0)
     settings = replace(settings, parts=(part,), device_slowdown=2.0, round_trip_s=0.03)
+    settings = replace(settings, request_limit_s=100.0)  # never waited for
     images = {path.name: path.read_bytes() for path in photograph_files[:2]}
     requests: list[Request] = []
     with bed_of("real", models, threads=1, device_slowdown=2.0) as bed:

@@ -91,7 +91,10 @@ def _answer(connection: socket.socket) -> None:
                 name, _, value = line.partition(b":")
                 left = int(value) if name.lower() == b"content-length" else left
             while left:
-                left -= len(stream.read1(min(left, 1 << 16)))
+                chunk = stream.read1(min(left, 1 << 16))
+                if not chunk:  # the device has given up
+                    return
+                left -= len(chunk)
             connection.sendall(reply)
 
 
