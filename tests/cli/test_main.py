@@ -40,6 +40,19 @@ def test_a_command_prints_and_succeeds(run):
     assert run(lambda: print("fine")) == (0, "fine\n", "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("is_buffered", [True, False])
+def test_output_that_finds_no_room_is_said_in_one_line(is_buffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if is_buffered else "1"}
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", "from isthmus.cli.main import main; main()", "--version"],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+    told = "error: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_a_command_may_have_commands_of_its_own(run):
     app = typer.Typer()
     app.command("one")(lambda: print("one"))
@@ -56,7 +69,10 @@ def test_a_command_may_have_commands_of_its_own(run):
             "error: http://edge:8000: Connection refused; is `isthmus serve` running there, and "
             "open to this device (--host)?\n",
         ),
-        (OSError(28, "No space left on device"), "error: No space left on device\n"),
+        (
+            OSError(28, "No space left on device"),
+            "error: standard output: No space left on device\n",
+        ),
         (PermissionError(13, "Permission denied", "/x"), "error: /x: Permission denied\n"),
     ],
 )

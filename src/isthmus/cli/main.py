@@ -8,6 +8,7 @@ imported, so ``isthmus --help`` stays fast. What a command does is not told here
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -127,8 +128,7 @@ def main() -> None:
     except IsthmusError as error:
         _fail(str(error))
     except OSError as error:
-        what = error.strerror or str(error)
-        _fail(f"{error.filename}: {what}" if error.filename else what)
+        _fail(_told(error))
 
 
 def _not_imported() -> None:
@@ -146,6 +146,18 @@ def _flush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _silence()
+    except OSError as error:
+        _silence()
+        _fail(_told(error))
+
+
+def _told(error: OSError) -> str:
+    """Say where and why: every file is written under its name, so what has none was printed."""
+    why = error.strerror or str(error)
+    if error.filename:
+        return f"{error.filename}: {why}"
+    is_of_writing = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return f"standard output: {why}" if is_of_writing else why
 
 
 def _silence() -> None:

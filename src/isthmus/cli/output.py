@@ -11,15 +11,52 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-__all__ = ["JsonTarget", "console", "write_json"]
+from isthmus.loading.files import check_file, new_file
+
+__all__ = ["JsonTarget", "checked_file", "checked_picture", "console", "write_json"]
+
+_PICTURES = (".svg", ".png")
+_PIPED_WIDTH = 160
+
+
+def checked_file(path: Path | None) -> Path | None:
+    """Return where a file goes if it can be written; a callback for command-line options.
+
+    Raises:
+        OSError: If it cannot be written: told before anything is measured.
+    """
+    if path is not None:
+        check_file(path)
+    return path
+
+
+def checked_picture(path: Path | None) -> Path | None:
+    """Return where a picture goes, as ``checked_file``.
+
+    Raises:
+        typer.BadParameter: If its name does not say one of the kinds of pictures.
+    """
+    if path is not None and path.suffix not in _PICTURES:
+        raise typer.BadParameter(f"a picture is an {' or a '.join(_PICTURES)} file")
+    return checked_file(path)
+
+
+def _checked_target(target: str | None) -> str | None:
+    if target not in (None, "-"):
+        check_file(Path(target))
+    return target
+
 
 JsonTarget = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write it all as JSON; - prints only that."),
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write it all as JSON; - prints only that.",
+        callback=_checked_target,
+    ),
 ]
 """The option of every command that prints figures."""
-
-_PIPED_WIDTH = 160
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -42,15 +79,20 @@ def write_json(value: Any, target: str | None) -> None:
         target: A file's path, ``-`` for standard output, or ``None`` for nowhere.
 
     Raises:
-        OSError: If the file cannot be written.
+        OSError: If the file cannot be written; the text is then printed, so that it is not lost.
     """
     if target is None:
         return
     text = json.dumps(_with_json_numbers(value), indent=2, allow_nan=False, ensure_ascii=False)
     if target == "-":
         print(text)
-    else:
-        Path(target).write_text(text + "\n", encoding="utf-8")
+        return
+    try:
+        with new_file(Path(target)) as file:
+            file.write(f"{text}\n".encode())
+    except OSError:
+        print(text)
+        raise
 
 
 def _with_json_numbers(value: Any) -> Any:

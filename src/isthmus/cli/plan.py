@@ -14,7 +14,7 @@ from isthmus.cli.conditions import (
     link_from_options,
 )
 from isthmus.cli.explained import conditions_line, explained_record, print_explained
-from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.output import JsonTarget, checked_picture, console, write_json
 from isthmus.cli.plan_map import draw_plan_map
 from isthmus.cli.predicted import predicted_record, predicted_table, print_predicted
 from isthmus.cli.rules import bundle_for, takes_rules
@@ -96,6 +96,7 @@ def command(
             metavar="FILE",
             help="Draw what is best over uplink and deadline (with --fastest: over uplink and "
             "device slowdown); .svg or .png.",
+            callback=checked_picture,
         ),
     ] = None,
     json_target: JsonTarget = None,
@@ -113,8 +114,6 @@ def command(
     from isthmus.planning.explain import explain
     from isthmus.types.conditions import Conditions
 
-    if map_target is not None and map_target.suffix not in (".svg", ".png"):
-        raise typer.BadParameter("a map is an .svg or a .png file", param_hint="--map")
     opened = bundle_for(rules, bundle)
     conditions = Conditions(
         link_from_options(opened, uplink=uplink, downlink=downlink, rtt=rtt),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.output import JsonTarget, checked_file, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.rows import print_rows
 from isthmus.cli.units import (
@@ -113,7 +112,11 @@ def command(
     ] = None,
     save_model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --layers: where the site model goes, as JSON."),
+        typer.Option(
+            metavar="FILE",
+            help="With --layers: where the site model goes, as JSON.",
+            callback=checked_file,
+        ),
     ] = None,
     complete: Annotated[
         bool,
@@ -263,8 +266,7 @@ def _opened(path: Path | None, no_store: bool, stack: ExitStack) -> tuple[Profil
             return stack.enter_context(ProfileStore(path or default_path())), ""
         except StoreError as error:
             trouble = str(error)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-"))
-    return stack.enter_context(ProfileStore(Path(folder) / "profiles.sqlite")), trouble
+    return stack.enter_context(ProfileStore(Path(":memory:"))), trouble
 
 
 def _measured(reports: Sequence[ProfileReport]) -> str:
@@ -294,8 +296,14 @@ def _print_summary(out: Console, report: ProfileReport) -> None:
                 f"{whole.resident_bytes / 1e6:.0f} MB" if whole else "",
             )
         )
-    headings = ("network", "plans", "runs each", "half width", "worst", "not known")
+    headings = ("network", "plans", "runs", "±", "± worst", "unsure")
     print_rows(out, (*headings, "all here", "load", "memory"), rows)
+    out.print(
+        "±: half the width of a median's 95 % interval, of the plan in the middle and of the "
+        "worst; unsure: plans where it is more than --precision. all here: one run of the whole "
+        "network on this device, and what loading it takes",
+        style="dim",
+    )
 
 
 def _share(ratio: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.output import JsonTarget, checked_picture, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.rows import print_rows
 
@@ -41,7 +41,12 @@ def command(
         ),
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw time against size (.svg, .png).")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw time against size (.svg, .png).",
+            callback=checked_picture,
+        ),
     ] = None,
     json_target: JsonTarget = None,
 ) -> None:

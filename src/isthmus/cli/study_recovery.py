@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.output import JsonTarget, checked_picture, console, write_json
 from isthmus.cli.progress import progress_bars
 from isthmus.cli.rows import print_rows
 from isthmus.cli.zoo import zoo_package
@@ -19,7 +19,8 @@ _VARIANT = "efficientnet-lite0"
 
 def command(
     figure: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it (.svg, .png).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw it (.svg, .png).", callback=checked_picture),
     ] = None,
     json_target: JsonTarget = None,
 ) -> None:

@@ -14,7 +14,7 @@ import typer
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.rows import print_rows
 from isthmus.errors import RepositoryError
-from isthmus.loading.files import new_file
+from isthmus.loading.files import new_files
 
 __all__ = ["command", "zoo_package"]
 
@@ -111,9 +111,12 @@ def export(
     for name in names or zoo.model_names(task):
         source = zoo.model_path(name)
         labels = load_variant(source, name=name).labels
-        _replace(directory / name / "1" / "model.onnx", source.read_bytes())
+        parts = {directory / name / "1" / "model.onnx": source.read_bytes()}
         if labels:
-            _replace(directory / name / "labels.txt", ("\n".join(labels) + "\n").encode())
+            parts[directory / name / "labels.txt"] = ("\n".join(labels) + "\n").encode()
+        with new_files(*parts, parents=True) as files:
+            for file, data in zip(files, parts.values(), strict=True):
+                file.write(data)
         out.print(f"{directory / name / '1' / 'model.onnx'}", highlight=False, soft_wrap=True)
     out.print(f"next: isthmus serve {directory}, and isthmus build {directory} -o app.isthmus")
 
@@ -152,10 +155,3 @@ def zoo_package() -> ModuleType:
         ) from error
     found: ModuleType = isthmus_zoo
     return found
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as file:
-        file.write(data)

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from isthmus.loading.files import new_file
+
 __all__ = ["save_picture"]
 
 
@@ -21,11 +23,14 @@ def save_picture(figure: Any, target: Path, *, title: str, description: str) -> 
     """
     import matplotlib as mpl
 
-    if target.suffix != ".svg":
-        figure.savefig(target, dpi=150)
-        return
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "isthmus"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    told = f"<title>{escape(title)}</title>\n <desc>{escape(description)}</desc>\n <defs>"
-    target.write_text(buffer.getvalue().replace("<defs>", told, 1), encoding="utf-8")
+    buffer = io.BytesIO()
+    if target.suffix == ".svg":
+        with mpl.rc_context({"svg.hashsalt": "isthmus"}):
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        told = f"<title>{escape(title)}</title>\n <desc>{escape(description)}</desc>\n <defs>"
+        drawn = buffer.getvalue().replace(b"<defs>", told.encode(), 1)
+    else:
+        figure.savefig(buffer, format=target.suffix.removeprefix("."), dpi=150)
+        drawn = buffer.getvalue()
+    with new_file(target) as file:
+        file.write(drawn)

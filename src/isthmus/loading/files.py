@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 from isthmus.errors import BundleError, RepositoryError
 from isthmus.loading.claims import claimed, is_at, lock, locked
 
-__all__ = ["check_name", "is_safe_name", "new_file", "new_files", "new_folder"]
+__all__ = ["check_file", "check_name", "is_safe_name", "new_file", "new_files", "new_folder"]
 
 _LONGEST_NAME_BYTES = 200
 _PARTIAL = ".isthmus-{}.partial"  # short: it fits wherever the destination's name does
@@ -56,6 +56,16 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be a model's name: use letters, digits, '-', '_' and '.', "
             f"no separators and no leading '.'"
         )
+
+
+def check_file(path: Path) -> None:
+    """Check that ``new_file`` can write there, before anything is computed that goes there.
+
+    Raises:
+        OSError: If it cannot; it says the path.
+    """
+    if path.is_file() or path.is_dir() or not path.exists():
+        _Partial(path).close()
 
 
 @contextlib.contextmanager

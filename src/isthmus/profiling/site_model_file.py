@@ -16,6 +16,7 @@ from typing import Any
 from isthmus.errors import SiteModelError
 from isthmus.estimation.regression import FEATURES, LayerRegression, LinearModel
 from isthmus.estimation.site_model import Loading, SiteModel
+from isthmus.loading.files import new_file
 
 __all__ = ["PRESETS", "SCHEMA", "load_site_model", "save_site_model"]
 
@@ -67,7 +68,8 @@ def save_site_model(model: SiteModel, path: Path) -> None:
     if model.largest_input_px is not None:
         content["largest_input_px"] = model.largest_input_px
     try:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        with new_file(path) as file:
+            file.write(f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
     except OSError as error:
         raise SiteModelError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -155,6 +155,5 @@ def _kept(path: Path, make: Callable[[], Any]) -> Any:
 
 
 def _keep(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as file:
+    with new_file(path, parents=True) as file:
         file.write(json.dumps(content).encode())
