@@ -40,10 +40,24 @@ def test_shows_every_layer_and_tensor(run, monkeypatch, columns):
     assert all(name in text for name in graph.tensors)
     assert all(len(line) <= int(columns) for line in result.stdout.splitlines())
     rows = [line.split() for line in result.stdout.splitlines()]
-    indices = [row[0] for row in rows if row and row[0].isdigit()]
+    indices = [cell for row in rows if len(row) > 4 for cell in row[:2] if cell.isdigit()]
     assert indices == [str(i) for i in range(len(graph.layers))]
     assert sum(row[-1:] == ["cut"] for row in rows) == 34
     assert "0.707 GFLOPs" in result.stdout
+
+
+def test_names_stay_whole_in_narrow_terminals(run, monkeypatch, small_network, tmp_path):
+    model = small_network()
+    long = "/blocks.14/depthwise_conv/squeeze_and_excite/Conv_output_0"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [long if name == "x" else name for name in names]
+    onnx.save(model, tmp_path / "long.onnx")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(tmp_path / "long.onnx").stdout.splitlines()
+    below = lines[lines.index(long) + 1].split()
+    assert "1x8x8x8" in below
+    assert below[-1] == "cut"
 
 
 def test_writes_all_of_it_as_json(run, tmp_path):

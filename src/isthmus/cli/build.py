@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +11,14 @@ import typer
 
 from isthmus.cli.output import JsonTarget, console, write_json
 from isthmus.cli.progress import progress_bars
+from isthmus.cli.rows import print_rows
 from isthmus.cli.units import parsed, ratio_from_text
 from isthmus.errors import BundleError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isthmus.building.build import BuildReport
     from isthmus.loading.bundle import Candidate
 
 __all__ = ["command", "zoo_agreement"]
@@ -127,21 +132,39 @@ def command(
             },
             json_target,
         )
-    lines = [f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB"]
-    lines += [
-        f"  {name}: {len(found.cuts)} cuts; any other would save at most "
-        f"{found.latency_gap_ratio:.1%} of the time to an answer, {found.stage_gap_ratio:.1%} of a "
-        "stream's longest stage (estimated)"
+    _print_report(console(stderr=json_target == "-"), report)
+
+
+def _print_report(out: Console, report: BuildReport) -> None:
+    """Print a row a network, what was left out and why, and what comes next."""
+    plans = Counter(candidate.row.variant for candidate in report.candidates)
+    rows = [
+        (
+            name,
+            str(plans[name]),
+            str(len(found.cuts)),
+            f"{found.latency_gap_ratio:.1%}",
+            f"{found.stage_gap_ratio:.1%}",
+        )
         for name, found in report.cuts.items()
     ]
-    lines += _left_out(report.dropped)
+    print_rows(out, ("network", "plans", "cuts", "answer", "stream"), rows)
+    out.print(
+        "answer, stream: what other cuts than these would save, at most and as estimated, of the "
+        "time to an answer and of a stream's longest stage",
+        style="dim",
+    )
+    lines = _left_out(report.dropped)
     if report.unasked:
         lines.append(
-            f"  left out: {len(report.unasked)} plans whose codec no link would ask for, since "
+            f"left out: {len(report.unasked)} plans whose codec no link would ask for, since "
             "another one of the same cut is faster and loses no more (--json names them)"
         )
-    lines.append(f"next, on the device: isthmus profile {report.path} --server http://HOST:8000")
-    console(stderr=json_target == "-").print("\n".join(lines), markup=False, soft_wrap=True)
+    lines += [
+        f"{report.path}: {len(report.candidates)} plans, {report.size_bytes / 1e6:.1f} MB",
+        f"next, on the device: isthmus profile {report.path} --server http://HOST:8000",
+    ]
+    out.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _counts(candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -169,7 +192,7 @@ def _left_out(dropped: Sequence[Candidate]) -> list[str]:
         changed = f"{count.of - count.counted} of {count.of}" if count.of else "not counted"
         by_network.setdefault(name, []).append(f"{plan} ({changed})")
     return [
-        f"  left out of {name}, for the answers changed: {', '.join(plans)}"
+        f"left out of {name}, for the answers changed: {', '.join(plans)}"
         for name, plans in by_network.items()
     ]
 

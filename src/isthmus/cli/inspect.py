@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli.output import JsonTarget, console, write_json
+from isthmus.cli.rows import print_rows
 from isthmus.cli.tensors import (
     ShapesOption,
     shape_text,
@@ -18,6 +19,7 @@ from isthmus.cli.tensors import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from isthmus.types.graph import ModelGraph
@@ -64,7 +66,7 @@ def command(
     if json_target != "-":
         out = console()
         out.print(_summary(graph, variant, licence, cuts))
-        out.print(_layers_table(graph, cuts, is_narrow=out.width < _WIDE))
+        _print_layers(out, graph, cuts)
 
 
 def _summary(graph: ModelGraph, variant: Variant, licence: str, cuts: tuple[int, ...]) -> Table:
@@ -109,32 +111,44 @@ def _cuts_text(graph: ModelGraph, cuts: tuple[int, ...]) -> str:
     )
 
 
-def _layers_table(graph: ModelGraph, cuts: tuple[int, ...], *, is_narrow: bool) -> Table:
-    """Return one row a layer; where it is narrow, tensors stand below the layers' names."""
+def _print_layers(out: Console, graph: ModelGraph, cuts: tuple[int, ...]) -> None:
+    """Print a row a layer; where it is narrow, under its outputs' names, which stay whole."""
+    marked = frozenset(cuts)
+    if out.width >= _WIDE:
+        out.print(_layers_table(graph, marked))
+        return
+    rows = []
+    for i, layer in enumerate(graph.layers):
+        work = f"{layer.flops / 1e6:.2f}" if layer.flops else ""
+        told = (str(i), layer.op_type, work, "cut" if i in marked else "")
+        for name in layer.outputs:
+            spec = graph.tensors[name]
+            index, operator, work, mark = told
+            shape, size = shape_text(spec.shape), size_text(spec.size_bytes)
+            rows.append((name, index, operator, shape, size, work, mark))
+            told = ("", "", "", "")
+    print_rows(out, ("output", "#", "operator", "shape", "size", "MFLOPs", ""), rows)
+
+
+def _layers_table(graph: ModelGraph, marked: frozenset[int]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("layer, its output" if is_narrow else "layer", overflow="fold")
-    table.add_column("operator", overflow="fold")
-    if not is_narrow:
-        table.add_column("output", overflow="fold")
-    table.add_column("shape", overflow="fold")
+    for name in ("layer", "operator", "output", "shape"):
+        table.add_column(name, overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("MFLOPs", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    marked = frozenset(cuts)
     for i, layer in enumerate(graph.layers):
         specs = [graph.tensors[name] for name in layer.outputs]
-        tensors = "\n".join(layer.outputs)
-        names = [f"{layer.name}\n{tensors}"] if is_narrow else [layer.name, tensors]
         table.add_row(
             str(i),
-            Text(names[0]),
+            Text(layer.name),
             Text(layer.op_type),
-            *map(Text, names[1:]),
+            Text("\n".join(layer.outputs)),
             "\n".join(shape_text(spec.shape) for spec in specs),
             "\n".join(size_text(spec.size_bytes) for spec in specs),
             f"{layer.flops / 1e6:.2f}" if layer.flops else "",
