@@ -406,28 +406,78 @@ def test_a_window_of_nothing_is_refused():
         LinkEstimate.from_link(PRIOR).observe_cancelled(1, 1.0, window_bytes=0)
 
 
-def test_an_outlier_that_tells_the_rate_wants_a_probe():
+def test_a_suspected_change_wants_a_probe_once_messages_do_not_tell():
     estimate = settled(KNOWN)
-    assert not estimate.wants_probe
-    assert estimate.observe(400_000, 0, 2.0).wants_probe
     assert not estimate.observe(200, 0, 0.2).wants_probe
+    odd = estimate.observe(400_000, 0, 2.0)
+    assert not odd.wants_probe  # the next one may tell
+    assert odd.observe(200, 0, 0.0102).wants_probe
+    calm = odd.observe(400_000, 0, 0.41).observe(200, 0, 0.0102)
+    assert not calm.wants_probe
 
 
-def test_a_round_trip_told_by_small_messages_is_doubted_when_the_rate_has_changed():
-    """Else it keeps what it took of a slower rate, and each small message takes the rate back."""
-    errors = []
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
+SLOW, FASTER = 3.9e-7, 9.5e-8  # seconds per byte
+PROBE_BYTES = 1_005_000
 
-        def taken_s(size_bytes, s_per_byte, rng=rng):
-            own = rng.lognormal(0.0, 0.1, 2)
-            return float(own[0] * s_per_byte * size_bytes + own[1] * 0.105)
 
-        sizes = [*[47_000] * 100, *range(100_000, 10_000_000, 100_000)]
-        estimate = LinkEstimate.from_probe([(size, 0, taken_s(size, 3.9e-7)) for size in sizes])
-        for large in np.exp(rng.uniform(np.log(5e5), np.log(1e7), 8)).astype(int).tolist():
-            for size in (*[47_000] * 19, large):
-                error = estimate.predicted_s(size, 0) / (3 * 3.9e-7 * size + 0.105) - 1
-                estimate = estimate.observe(size, 0, taken_s(size, 3 * 3.9e-7))
-        errors.append(abs(error))  # of the eighth large one
-    assert np.median(errors) < 0.4
+def rate_errors_after_a_step(before, factor, *, larges, is_probing, noise=0.0, seed=1):
+    """Return how far the rate is off before each large message, nineteen small ones between two."""
+    rng = np.random.default_rng(seed)
+
+    def taken_s(size, s_per_byte):
+        of_byte, of_message = rng.lognormal(0.0, noise, 2)
+        return float(of_byte * s_per_byte * size + of_message * 0.105)
+
+    sizes = [*[SMALL_BYTES] * 100, *range(100_000, 10_000_000, 100_000)]
+    estimate = LinkEstimate.from_probe([(size, 0, taken_s(size, before)) for size in sizes])
+    now, errors = factor * before, []
+    for large in np.exp(rng.uniform(np.log(5e5), np.log(1e7), larges)).astype(int).tolist():
+        for size in (*[SMALL_BYTES] * 19, large):
+            if size == large:
+                errors.append(estimate.link.uplink_bytes_per_s * now - 1)
+            estimate = estimate.observe(size, 0, taken_s(size, now))
+            if is_probing and estimate.wants_probe:
+                estimate = estimate.observe(PROBE_BYTES, 0, taken_s(PROBE_BYTES, now))
+    return np.abs(errors)
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3.0])
+@pytest.mark.parametrize("before", [SLOW, FASTER])
+def test_after_a_step_between_small_messages_probes_find_the_rate_at_once(before, factor):
+    """Small messages had made the round trip longer by what the new rate costs them."""
+    errors = rate_errors_after_a_step(before, factor, larges=4, is_probing=True)
+    assert errors[0] > 0.6
+    assert (errors[2:] < 0.12).all()
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3.0])
+def test_after_a_step_between_small_messages_three_large_ones_find_the_rate(factor):
+    errors = rate_errors_after_a_step(SLOW, factor, larges=6, is_probing=False)
+    assert (errors[3:] < 0.12).all()
+
+
+def test_after_a_step_noise_does_not_keep_the_rate_away():
+    errors = [
+        rate_errors_after_a_step(SLOW, 3.0, larges=4, is_probing=True, noise=0.1, seed=seed)
+        for seed in range(24)
+    ]
+    assert np.median(errors, axis=0)[2:].max() < 0.25
+
+
+def test_outliers_with_small_messages_between_are_no_first_ones():
+    estimate = settled(KNOWN).observe(400_000, 0, 40.0)
+    for _ in range(3):
+        estimate = estimate.observe(1_000, 0, 0.011)
+    assert estimate.outlier == 1
+    assert estimate.observe(400_000, 0, 0.41).outlier == 0
+    assert estimate.observe(400_000, 0, 40.0).uplink.last_bytes_per_s < 2e4
+
+
+def test_a_step_at_once_after_the_rate_was_confirmed_leaves_the_round_trip():
+    link = Link(2.5e6, 2.5e6, 0.105)
+    estimate = settled(link, sizes=(SMALL_BYTES, 4_000_000))
+    slower = Link(8e5, 8e5, 0.105)
+    for _ in range(3):
+        estimate = estimate.observe(4_000_000, 0, elapsed_s(slower, 4_000_000, 0))
+    assert estimate.link.uplink_bytes_per_s == pytest.approx(8e5, rel=0.05)
+    assert estimate.rtt_s == pytest.approx(0.105, rel=0.03)

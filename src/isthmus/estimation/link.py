@@ -42,7 +42,6 @@ _CLOCK_SD_S = 2e-5
 _NOISE_RATIO = 0.01
 _OUTLIER_SDS = 5.0
 _RTT_OUTLIER_SDS = 1.5
-_DOUBT = 2.0
 _BOUNDED_SQUARE = 0.7785
 """Mean square of a standard normal number bounded by 1.5, by which bounded errors tell a variance
 (Huber, "Robust estimation of a location parameter", 1964, proposal 2)."""
@@ -54,7 +53,6 @@ _WIDTH_LIMITS = (0.5, 4.0)
 _MISS_SHARE = 0.1
 _ENOUGH = 5
 
-_TELLS_RATE = 0.3
 _QUIET = 40
 
 
@@ -69,11 +67,14 @@ class LinkEstimate:
         uplink: Rate from the device to the server.
         downlink: Rate back; the same as ``uplink`` until ``is_downlink_known``.
         covariance_s: Covariance of the errors of ``rtt_s`` and of the relative time of a byte.
+        carried_bytes: What those messages carried on the mean that taught the round trip since
+            the rate was last confirmed; what their bytes took longer than believed, it has taken.
         is_downlink_known: Whether some reply took longer than its request, or a prior said so.
         width: By how much standard deviations are stretched so that 90 % of the durations lie
             between the bounds that they give.
-        outlier: -1 or 1 if the last exchange was an outlier, to the fast or slow side; else 0.
-        quiet: Exchanges since one told something of the uplink's rate.
+        outlier: -1 or 1 if the last exchange was an outlier, to the fast or slow side, or one was
+            since which no exchange has told the rate; else 0.
+        quiet: Exchanges since one told the uplink's rate.
         rtt_cusum: Watches the round trip for a change.
     """
 
@@ -83,6 +84,7 @@ class LinkEstimate:
     uplink: Rate
     downlink: Rate
     covariance_s: float = 0.0
+    carried_bytes: float = 0.0
     is_downlink_known: bool = False
     width: float = 1.0
     outlier: int = 0
@@ -172,11 +174,11 @@ class LinkEstimate:
     def wants_probe(self) -> bool:
         """Whether the exchanges so far say too little of the uplink's rate.
 
-        So it is at the start, right after a change or after an outlier that may be the first of
-        one, and when for long only small messages were sent, whose duration is the round trip's.
+        So it is at the start, right after a change, and where messages are too small to tell: at
+        once if a change is suspected, else when there have been only such for long.
         """
-        is_odd = self.outlier != 0 and self.quiet == 0
-        return self.uplink.count < 1.5 or is_odd or self.quiet >= _QUIET
+        patience = 1 if self.uplink.cusum.is_suspicious else _QUIET
+        return self.uplink.count < 1.5 or self.quiet >= patience
 
     def predicted_s(
         self, sent_bytes: float, received_bytes: float, *, window_bytes: float = math.inf
@@ -205,8 +207,8 @@ class LinkEstimate:
     ) -> LinkEstimate:
         """Return the estimate after one exchange.
 
-        An error of more than three standard deviations counts as three, unless the exchange
-        before was off to the same side, too.
+        An error of more than five standard deviations counts as five, unless one was off to the
+        same side before and none has told the rate since.
 
         Args:
             sent_bytes: Bytes written, framing included.
@@ -327,10 +329,14 @@ class LinkEstimate:
             outlier = 1 if error_s > 0 else -1
             if outlier != self.outlier:
                 error_s = outlier * _OUTLIER_SDS * sd_s
+        # What is mostly round trip neither confirms a rate nor says that it has changed.
+        tells = parts.up_trust >= _TELLING and parts.up_s >= _TELLING * parts.rounds * self.rtt_s
         uplink, downlink = self.uplink, self.downlink
         if parts.up_s > 0:
             shared = parts.rounds * self.covariance_s / (parts.up_s * uplink.variance)
-            uplink = uplink.observe(error_s / parts.up_s, parts.up_trust, error_sds, shared=shared)
+            uplink = uplink.observe(
+                error_s / parts.up_s, parts.up_trust, error_sds, shared=shared, is_telling=tells
+            )
         if not self.is_downlink_known:
             downlink = uplink
         elif parts.apart_s > 0:
@@ -358,9 +364,19 @@ class LinkEstimate:
             if rtt_cusum.has_changed:
                 rtt_s = _clipped(self.rtt_s + whole_s / parts.rounds, _RTT_LIMITS_S)
                 rtt_cusum, drift_s2 = Cusum(), (_UNKNOWN_RATIO * rtt_s) ** 2
-        if uplink.count < self.uplink.count:  # it has changed, and what the old one told is doubted
-            slower = self.uplink.mean_bytes_per_s / uplink.mean_bytes_per_s - 1
-            drift_s2 += (_DOUBT * slower * self.covariance_s / self.uplink.variance) ** 2
+        own_bytes = parts.up_s * self.uplink.mean_bytes_per_s / parts.rounds
+        taken = _clipped(believed * parts.rounds * parts.rtt_gain, (0.0, 1.0))
+        carried_bytes = self.carried_bytes + taken * (own_bytes - self.carried_bytes)
+        if tells:
+            if uplink.count < self.uplink.count or (outlier and outlier == self.outlier):
+                # The rate jumps. If it had before those messages came that taught the round
+                # trip, this has taken all that they carried; if only now, nothing: so half.
+                half_s = carried_bytes / uplink.mean_bytes_per_s / 2
+                half_s -= carried_bytes / self.uplink.mean_bytes_per_s / 2
+                rtt_s = _clipped(rtt_s - half_s, _RTT_LIMITS_S)
+                drift_s2 += half_s**2
+            if uplink.cusum == Cusum():
+                carried_bytes = 0.0
         rtt_variance_s2 = max(rtt_variance_s2, 0.0) + drift_s2
         bound_s = _MOST_CORRELATION * math.sqrt(rtt_variance_s2 * uplink.variance)
         covariance_s = self.covariance_s - uplink.share * parts.rtt_gain * parts.up_part
@@ -373,10 +389,11 @@ class LinkEstimate:
             uplink,
             downlink,
             _clipped(covariance_s, (-bound_s, bound_s)),
+            carried_bytes,
             self.is_downlink_known,
             width,
-            outlier,
-            0 if parts.up_trust >= _TELLS_RATE else self.quiet + 1,
+            outlier or (0 if tells else self.outlier),
+            0 if tells else self.quiet + 1,
             rtt_cusum,
         )
 

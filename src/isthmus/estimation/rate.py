@@ -59,6 +59,11 @@ class Cusum:
         )
 
     @property
+    def is_suspicious(self) -> bool:
+        """Whether an outlier, or more than that, has not been made up for."""
+        return max(self.above, self.below) >= _CUSUM_MOST_SDS - _CUSUM_SLACK_SDS
+
+    @property
     def has_changed(self) -> bool:
         """Whether the errors are no longer around zero."""
         return max(self.above, self.below) > _CUSUM_LIMIT_SDS
@@ -212,7 +217,13 @@ class Rate:
         return _lead(self.variance)
 
     def observe(
-        self, error_ratio: float, trust: float, error_sds: float, *, shared: float = 0.0
+        self,
+        error_ratio: float,
+        trust: float,
+        error_sds: float,
+        *,
+        shared: float = 0.0,
+        is_telling: bool = True,
     ) -> Rate:
         """Return the rate after one exchange.
 
@@ -223,6 +234,7 @@ class Rate:
             error_sds: The exchange's whole error in standard deviations, positive if it was slow.
             shared: Covariance of the errors of a byte's time and of the round trips in this
                 exchange, over the variance of the former.
+            is_telling: Whether the exchange was large enough to say that the rate has changed.
         """
         mean = self.mean_bytes_per_s
         seen = mean / max(1 + trust * error_ratio, _LEAST_TIME)
@@ -250,7 +262,8 @@ class Rate:
             )
             # Where the last exchange is followed closely, averages that are left behind tell more.
             behind_sds = math.log(average / seen) * math.sqrt((1 - self.share**2) / self.variance)
-            cusum = cusum.observe(max(error_sds, behind_sds, key=abs))
+            if is_telling:
+                cusum = cusum.observe(max(error_sds, behind_sds, key=abs))
             if cusum.has_changed:
                 recent = long = Memory(seen, _CHANGED_WEIGHT)
                 count, cusum = 1.0, Cusum()
