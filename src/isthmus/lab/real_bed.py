@@ -33,8 +33,8 @@ __all__ = ["PipeCounts", "RealBed", "Side", "missing"]
 
 Side = Literal["device", "server"]
 
-_ANSWER_LIMIT_S = 10.0
-_END_LIMIT_S = 5.0
+_ANSWER_LIMIT_S = 60.0
+_END_LIMIT_S = 10.0
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 
 

@@ -21,7 +21,8 @@ from isthmus.lab.tethered import tethered_command
 __all__ = ["ServerProcess"]
 
 _READY = re.compile(rb"ready on (http://[^\s,]+)")
-_STOP_LIMIT_S = 10.0
+_STOP_LIMIT_S = 20.0
+"""It gives the requests that run half of this."""
 
 
 class ServerProcess:
@@ -37,7 +38,7 @@ class ServerProcess:
         models: Path,
         *,
         threads: int = 1,
-        start_limit_s: float = 60.0,
+        start_limit_s: float = 180.0,
         bed: RealBed | None = None,
     ) -> None:
         """Remember what to start.
@@ -100,7 +101,8 @@ class ServerProcess:
             process.wait(_STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
-        self._release()
+        finally:  # also Ctrl-C while waiting: without its tether it ends
+            self._release()
 
     def kill(self) -> None:
         """End the server at once, as a crash would."""

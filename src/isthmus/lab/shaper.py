@@ -36,7 +36,7 @@ _POLL_S = 0.0002
 """How long before an arrival sleeping turns into polling."""
 _CHUNK_BYTES = (512, 65536)
 _SOCKET_BUFFER_BYTES = 16384
-_ANSWER_LIMIT_S = 10.0
+_ANSWER_LIMIT_S = 60.0
 
 
 class ShapedLink:

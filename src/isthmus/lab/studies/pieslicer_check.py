@@ -172,7 +172,11 @@ def _server() -> Iterator[int]:
     """Yield the port of a server that makes inputs of what it is sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener,), daemon=True).start()
-        yield listener.getsockname()[1]
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with suppress(OSError):  # closing alone does not wake up who waits in accept()
+                listener.shutdown(socket.SHUT_RDWR)
 
 
 def _accept(listener: socket.socket) -> None:
