@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
-settings.register_profile("isthmus", derandomize=True, deadline=None)
+# A busy machine is neither slow code nor slow examples.
+settings.register_profile(
+    "isthmus", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("isthmus")
 
 # Some terminals and CI systems ask for colours or a width, and rich obeys when it is imported.

@@ -1,6 +1,7 @@
 """The server as users run it: a process of its own, asked over loopback."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -164,7 +165,8 @@ def test_absurd_lengths_are_refused(server_port, length):
 
 def test_an_absurd_header_is_refused(server_port):
     with socket.create_connection(("127.0.0.1", server_port), timeout=30) as client:
-        client.sendall(b"GET /v2 HTTP/1.1\r\nHost: e\r\nX: " + b"x" * 500_000)
+        with contextlib.suppress(ConnectionError):  # it hangs up before all of it was sent
+            client.sendall(b"GET /v2 HTTP/1.1\r\nHost: e\r\nX: " + b"x" * 500_000)
         assert client.recv(1000).split()[1] == b"400"
 
 
@@ -175,7 +177,7 @@ def test_a_signal_ends_it_cleanly_even_with_connections_open(serving, repository
         idle.request("GET", "/v2/health/ready")
         assert idle.getresponse().read() == b'{"ready":true}'
         process.send_signal(number)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
         idle.close()
 
 
@@ -191,7 +193,7 @@ def test_a_running_request_is_finished_before_it_ends(serving, repository):
         assert reply.status == 200
         assert json.loads(reply.read())["samples_s"]
         slow.close()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
 
 
 def test_a_signal_while_loading_ends_it_before_it_is_ready(repository):
@@ -236,7 +238,7 @@ def run_to_its_end(*arguments):
         [sys.executable, "-c", "from isthmus.cli.main import main; main()", "serve", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 

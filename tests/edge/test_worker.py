@@ -16,7 +16,7 @@ def test_jobs_run_one_at_a_time_in_order_and_tell_their_wait(monkeypatch):
         worker, release, ran = Worker("test", longest_queue=8), threading.Event(), []
 
         def first():
-            release.wait(10)
+            release.wait(60)
             clock[0] += 7
             ran.append("first")
             return threading.current_thread()
@@ -39,7 +39,7 @@ def test_jobs_run_one_at_a_time_in_order_and_tell_their_wait(monkeypatch):
 def test_one_job_too_many_is_refused_and_the_next_is_not():
     async def scenario():
         worker, release = Worker("test", longest_queue=2), threading.Event()
-        jobs = [asyncio.create_task(worker.run(lambda: release.wait(10))) for _ in range(2)]
+        jobs = [asyncio.create_task(worker.run(lambda: release.wait(60))) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(BusyError, match="2 requests are waiting"):
             await worker.run(lambda: None)
@@ -70,7 +70,7 @@ def test_the_load_is_the_busy_share_of_the_last_seconds(monkeypatch):
         worker, release = Worker("test", longest_queue=2), threading.Event()
         clock[0] += 10
         assert worker.load_ratio == 0
-        job = asyncio.create_task(worker.run(lambda: release.wait(10)))
+        job = asyncio.create_task(worker.run(lambda: release.wait(60)))
         await asyncio.sleep(0)
         clock[0] += 60
         assert worker.load_ratio == pytest.approx(1, abs=1e-4)

@@ -30,7 +30,7 @@ def models(small_model_path):
 
 def test_a_server_answers_until_it_is_stopped(models):
     with ServerProcess(models) as server:
-        with urlopen(f"{server.url}/v2/health/ready", timeout=10) as reply:
+        with urlopen(f"{server.url}/v2/health/ready", timeout=60) as reply:
             assert reply.status == 200
         pid = server.pid
     with pytest.raises(ProcessLookupError):
@@ -56,7 +56,7 @@ def test_no_server_is_left_behind_by_a_starter_that_is_killed(models, how):
         try:
             starter.send_signal(how)
             starter.wait()
-            ended, _, _ = select.select([handle], [], [], 15)
+            ended, _, _ = select.select([handle], [], [], 60)
             assert ended
         finally:
             with contextlib.suppress(ProcessLookupError):

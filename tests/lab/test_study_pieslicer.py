@@ -339,13 +339,13 @@ def test_an_interruption_waits_for_no_photograph(opened, photograph_files, monke
         monkeypatch.setattr(pieslicer_check._Connections, "break_off", break_off_and_tell)
     times = made_up(4)
     size_bytes = photograph_files[0].stat().st_size
-    slow = Cell("pixel2", "university", 1.5, 0.01, Line(100 / size_bytes, 0.0))
+    slow = Cell("pixel2", "university", 1.5, 0.01, Line(1000 / size_bytes, 0.0))
     fast = Cell("pixel2", "residential", 1.5, 0.01, Line(1e-9, 0.0))
     bed = [(cell, requests_in(cell, times, times, np.arange(4))) for cell in (fast, slow, slow)]
     before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         check(bed, photograph_files, share=0.2, seed=0, progress=Interrupting())
-    assert time.monotonic() - before < 50  # a photograph takes 100
+    assert time.monotonic() - before < 100  # else what times out at last takes 120
 
 
 def test_every_placement_arrives_as_the_same_input(photograph_files):

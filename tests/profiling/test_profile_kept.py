@@ -207,7 +207,7 @@ def test_loading_and_memory_of_heads_and_units_are_told(bundle, server, store):
     assert set(report.heads) == {("small", cut) for cut in cuts}
     assert set(report.units) == {c.row.unit for c in bundle.candidates} - {""}
     for cost in (*report.heads.values(), *report.units.values()):
-        assert 0 < cost.load_s < 10
+        assert cost.load_s > 0
         assert 0 <= cost.resident_bytes < 1e9
     recorded = open_bundle(bundle.path).profile
     assert {(h["variant"], h["cut_id"]) for h in recorded["heads"]} == set(report.heads)

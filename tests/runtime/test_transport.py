@@ -20,7 +20,7 @@ from isthmus.runtime.transport import HttpTransport
 from isthmus.types.link import INITIAL_WINDOW_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-LONG_S = 20.0  # never reached: what needs it fails
+LONG_S = 60.0  # never reached: what needs it fails
 SHORT_S = 0.15
 
 
@@ -252,10 +252,11 @@ def test_an_error_without_a_body_says_the_reason(serve, connect):
 
 
 def test_a_port_that_nobody_listens_on_is_unreachable(connect):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(ServerUnreachableError, match=str(port)):
-        connect(f"http://127.0.0.1:{port}").exchange("GET", "a", timeout_s=LONG_S)
+    with socket.socket() as deaf:  # it keeps its port, and listens to nobody
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        with pytest.raises(ServerUnreachableError, match=str(port)):
+            connect(f"http://127.0.0.1:{port}").exchange("GET", "a", timeout_s=LONG_S)
 
 
 def test_a_name_that_nobody_knows_is_unreachable(connect, monkeypatch):
@@ -268,13 +269,13 @@ def test_a_name_that_nobody_knows_is_unreachable(connect, monkeypatch):
 
 
 def test_the_next_address_of_a_host_is_tried(serve, connect, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        dead = listener.getsockname()
     server = serve(forever(OK))
-    alive = server.listener.getsockname()
-    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", at) for at in (dead, alive)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: entries)
-    assert connect("http://edge:8000").exchange("GET", "a", timeout_s=LONG_S).body == b"hello"
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        places = (deaf.getsockname(), server.listener.getsockname())
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", at) for at in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: entries)
+        assert connect("http://edge:8000").exchange("GET", "a", timeout_s=LONG_S).body == b"hello"
 
 
 def silent(server, connection):
@@ -323,7 +324,7 @@ def test_a_slow_server_costs_the_time_out_and_not_more(serve, connect, name):
     begun_at_s = time.perf_counter()
     with pytest.raises(RemoteTimeoutError, match=r"0\.15 s"):
         transport.exchange("POST", "a", body=b"x", timeout_s=SHORT_S)
-    assert SHORT_S <= time.perf_counter() - begun_at_s < 3.0  # without a limit: for ever
+    assert SHORT_S <= time.perf_counter() - begun_at_s < LONG_S  # without a limit: for ever
     assert not transport.is_connected
 
 
@@ -420,7 +421,7 @@ ODD = {
 def test_nothing_but_the_promised_errors_ever_escapes(serve, connect, name, ending):
     transport = connect(serve(ending(b"HTTP/1.1 200 OK\r\n" + ODD[name])).url)
     with contextlib.suppress(RemoteError):
-        assert isinstance(transport.exchange("GET", "a", timeout_s=2.0).body, bytes)
+        assert isinstance(transport.exchange("GET", "a", timeout_s=LONG_S).body, bytes)
 
 
 def test_the_transport_works_again_after_every_kind_of_failure(serve, connect):
