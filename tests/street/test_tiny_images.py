@@ -95,8 +95,8 @@ def test_every_plan_answers_as_the_network_and_sends_no_more_than_the_file(
     assert same >= 0.97 * len(rows) * len(images)
 
 
-def test_no_decision_resizes_and_none_sends_more_than_the_file(tiny_bundle, images):
-    table = tiny_bundle.profiled_table()
+def test_no_decision_resizes_and_none_sends_more_than_the_file(tiny_bundle, planted, images):
+    table = planted(tiny_bundle).profiled_table()
     families = set()
     for rate_bits_per_s, rtt_s, slowdown, objective in itertools.product(
         (1e5, 1e6, 1e7, 1e9), (1e-4, 0.01, 0.1), (1, 30, 1000), ("least_latency", "most_accurate")
