@@ -13,6 +13,8 @@
     ├── ImageError              bytes that are no usable image
     ├── CodecError              a payload that cannot be encoded or decoded
     ├── ProtocolError           a message that is not Open Inference Protocol v2
+    │   ├── BodyTooLargeError        one that is larger than the server takes
+    │   └── BodyTooSlowError         one that does not come
     ├── ConditionsError         conditions that no link, server or device can be in (NaN, zero rate)
     ├── NoPlanError             no plan in the table satisfies the rules
     ├── AddressError            an address on which a server cannot listen
@@ -34,6 +36,8 @@ from __future__ import annotations
 __all__ = [
     "AddressError",
     "BadReplyError",
+    "BodyTooLargeError",
+    "BodyTooSlowError",
     "BundleError",
     "BusyError",
     "CodecError",
@@ -98,6 +102,14 @@ class CodecError(IsthmusError):
 
 class ProtocolError(IsthmusError):
     """A message does not follow the Open Inference Protocol v2."""
+
+
+class BodyTooLargeError(ProtocolError):
+    """A message is larger than the server takes."""
+
+
+class BodyTooSlowError(ProtocolError):
+    """A message does not come, or so slowly that the server no longer waits for it."""
 
 
 class ConditionsError(IsthmusError):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zstandard
 
+from isthmus.edge.bodies import Bodies
 from isthmus.edge.data_plane import DataPlane
 from isthmus.edge.residency import Residency
 from isthmus.edge.rest import application
@@ -52,7 +53,8 @@ class Client:
 def an_application(residency):
     plane = DataPlane(residency, version="9.9")
     workers = [Worker(f"test-{name}", longest_queue=8) for name in ("infer", "load")]
-    return application(plane, *workers, max_body_bytes=LIMIT), plane, workers
+    bodies = Bodies(limit_bytes=3 * LIMIT, timeout_s=10)
+    return application(plane, *workers, bodies, max_body_bytes=LIMIT), plane, workers
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from isthmus.cli.units import parsed, seconds_from_text
+
 __all__ = ["command"]
 
 
@@ -46,6 +48,35 @@ def command(
             min=0.001, max=4096, metavar="MIB", help="Largest request.", show_default="64"
         ),
     ] = None,
+    max_bodies_mib: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=65536,
+            metavar="MIB",
+            help="All requests together until answered; one that goes beyond is refused.",
+            show_default="256",
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            metavar="N",
+            help="Connections at once; one more takes the place of the one idle for longest.",
+            show_default="1024",
+        ),
+    ] = None,
+    client_timeout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long to wait for a request's head, for 64 KiB more of its body, and until "
+            "its answer is taken.",
+            show_default="20s",
+        ),
+    ] = None,
     max_image_pixels: Annotated[
         int | None,
         typer.Option(
@@ -63,6 +94,7 @@ def command(
     clients can ask. Beside each network NAME it offers NAME.image, which takes a
     photograph file, and the tails of it that devices ask for. Options not given
     are taken from ISTHMUS_HOST, ISTHMUS_PORT, ISTHMUS_THREADS, ISTHMUS_MAX_BODY_MIB,
+    ISTHMUS_MAX_BODIES_MIB, ISTHMUS_MAX_CONNECTIONS, ISTHMUS_CLIENT_TIMEOUT_S (seconds),
     ISTHMUS_MAX_IMAGE_PIXELS.
 
     Only programs on this machine reach it unless --host says otherwise. It has no
@@ -82,6 +114,9 @@ def command(
         "port": port,
         "threads": threads,
         "max_body_mib": max_body_mib,
+        "max_bodies_mib": max_bodies_mib,
+        "max_connections": max_connections,
+        "client_timeout_s": parsed(seconds_from_text, client_timeout, "--client-timeout"),
         "max_image_pixels": max_image_pixels,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
@@ -89,8 +124,8 @@ def command(
         settings = Settings(models_dir=models_dir, **given)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise typer.BadParameter(f"{where}: {first['msg']}") from error
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise typer.BadParameter(where + first["msg"].removeprefix("Value error, ")) from error
 
     with ExitStack() as showing:
 

@@ -1,7 +1,7 @@
 """REST: a thin translation between HTTP and the data plane. The only importer of starlette.
 
-It reads bodies within a limit, puts work on the worker's queue, and turns errors into statuses
-with ``{"error": "..."}``. It decides nothing about models.
+It puts work on the worker's queue, drops it again for clients that go away, and turns errors into
+statuses with ``{"error": "..."}``. It decides nothing about models.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,10 +19,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from isthmus.edge.bodies import Bodies
 from isthmus.edge.data_plane import DataPlane
 from isthmus.edge.measuring import measure
 from isthmus.edge.worker import Worker
 from isthmus.errors import (
+    BodyTooLargeError,
+    BodyTooSlowError,
     BusyError,
     CodecError,
     CutError,
@@ -36,7 +40,11 @@ from isthmus.runtime.protocol import format_server_timing, pack_reply, unpack_re
 
 __all__ = ["application"]
 
+T = TypeVar("T")
+
 _STATUSES: tuple[tuple[type[IsthmusError], int], ...] = (
+    (BodyTooLargeError, 413),  # before their parent
+    (BodyTooSlowError, 408),
     (ProtocolError, 400),
     (CodecError, 400),
     (ImageError, 400),
@@ -56,7 +64,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(
-    plane: DataPlane, worker: Worker, loader: Worker, *, max_body_bytes: int
+    plane: DataPlane, worker: Worker, loader: Worker, bodies: Bodies, *, max_body_bytes: int
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -64,9 +72,10 @@ def application(
         plane: Answers.
         worker: Runs inferences, one at a time.
         loader: Loads tails, one at a time.
+        bodies: Holds what requests send until they are answered.
         max_body_bytes: Largest body of a request.
     """
-    api = _Api(plane, worker, loader, max_body_bytes)
+    api = _Api(plane, worker, loader, bodies, max_body_bytes)
     model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     routes = [
         ("POST", f"{model}/infer", api.infer),
@@ -98,16 +107,27 @@ class _Api:
     """The endpoints."""
 
     def __init__(
-        self, plane: DataPlane, worker: Worker, loader: Worker, max_body_bytes: int
+        self,
+        plane: DataPlane,
+        worker: Worker,
+        loader: Worker,
+        bodies: Bodies,
+        max_body_bytes: int,
     ) -> None:
         self._plane = plane
         self._worker = worker
         self._loader = loader
+        self._bodies = bodies
         self._max_body_bytes = max_body_bytes
 
     async def infer(self, request: Request) -> Response:
         name, version = _model(request)
-        body = await _body(request, self._max_body_bytes)
+        async with self._body(request, self._max_body_bytes) as body:
+            return await self._answered(request, name, version, body)
+
+    async def _answered(
+        self, request: Request, name: str, version: str, body: bytearray
+    ) -> Response:
         received_at_s = now_s()
         self._plane.unit(name, version)  # an unknown model need not wait for its turn
 
@@ -121,7 +141,10 @@ class _Api:
             spent_s = {"decode": unpacked_s + answer.decode_s, "infer": answer.infer_s}
             return spent_s, headers, content
 
-        (spent_s, headers, content), queue_s = await self._worker.run(job)
+        is_waiting = self._worker.queue_length > 0  # else it runs before the client can go away
+        work = self._worker.run(job)
+        done = await (_for_client(request, work) if is_waiting else work)
+        (spent_s, headers, content), queue_s = done
         durations_s = {"queue": queue_s, **spent_s, "total": now_s() - received_at_s}
         headers["Server-Timing"] = format_server_timing(durations_s)
         return Response(content, headers=headers)
@@ -145,8 +168,8 @@ class _Api:
         return JSONResponse({"name": unit.name, "ready": True})
 
     async def index(self, request: Request) -> Response:
-        await _body(request, _SMALL_BODY_BYTES)
-        return JSONResponse(self._plane.index())
+        async with self._body(request, _SMALL_BODY_BYTES):
+            return JSONResponse(self._plane.index())
 
     async def status(self, request: Request) -> Response:
         return JSONResponse(
@@ -158,7 +181,7 @@ class _Api:
         )
 
     async def cuts(self, request: Request) -> Response:
-        cut = _json_object(await _body(request, _SMALL_BODY_BYTES))
+        cut = await self._json_object(request)
         name, _ = _model(request)
         made = self._plane.known_cut(name, cut)
         if made is None:
@@ -166,36 +189,56 @@ class _Api:
         return JSONResponse(made)
 
     async def measure(self, request: Request) -> Response:
-        wanted = _json_object(await _body(request, _SMALL_BODY_BYTES))
-        return JSONResponse(await measure(self._worker, self._plane.unit(*_model(request)), wanted))
+        wanted = await self._json_object(request)
+        work = measure(self._worker, self._plane.unit(*_model(request)), wanted)
+        return JSONResponse(await _for_client(request, work))
+
+    @asynccontextmanager
+    async def _body(self, request: Request, limit_bytes: int) -> AsyncIterator[bytearray]:
+        """Hold a request's body.
+
+        Raises:
+            HTTPException: 415 if it is compressed as a whole.
+            IsthmusError: As ``Bodies.read``.
+        """
+        request.state.is_body_left = True
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, "a body must not be compressed as a whole; tensors may be")
+        declared = request.headers.get("content-length", "0")
+        if not declared.isdigit() or int(declared) > limit_bytes:
+            raise BodyTooLargeError(f"the body is larger than {limit_bytes} bytes")
+        async with self._bodies.read(request.stream(), limit_bytes=limit_bytes) as body:
+            request.state.is_body_left = False
+            yield body
+
+    async def _json_object(self, request: Request) -> dict[str, Any]:
+        async with self._body(request, _SMALL_BODY_BYTES) as body:
+            return _json_object(body)
 
 
 def _model(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")
 
 
-async def _body(request: Request, limit_bytes: int) -> bytes:
-    """Read a body, no more of it than the limit.
+async def _for_client(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await work whose body has come whole, or drop it as soon as the client goes away.
 
     Raises:
-        HTTPException: 413 if it is larger, 415 if it is compressed as a whole.
+        ClientDisconnect: If it does. What the work raises is raised too.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "a body must not be compressed as a whole; tensors may be")
-    too_large = HTTPException(413, f"the body is larger than {limit_bytes} bytes")
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > limit_bytes:
-        raise too_large
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise too_large
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    working = asyncio.create_task(work)
+    leaving = asyncio.ensure_future(request.receive())  # there is nothing left to receive but that
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _json_object(body: bytearray) -> dict[str, Any]:
     try:
         value = json.loads(str(body, "utf-8"))
     except (ValueError, RecursionError) as error:
@@ -221,7 +264,7 @@ def _naming_errors(endpoint: _Endpoint) -> _Endpoint:
             status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
             if status == 500:
                 _log.error("%s %s: %s", request.method, request.url.path, error)
-            return _error(status, str(error))
+            return _closing(request, _error(status, str(error)))
         except Exception as error:  # noqa: BLE001  the server lives on, and its log says why
             _log.exception("%s %s", request.method, request.url.path)
             return _error(500, f"internal error: {type(error).__name__}; the server's log has more")
@@ -235,10 +278,15 @@ def _error(status: int, text: str) -> Response:
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
-    """Answer what starlette itself refuses: unknown paths, wrong methods, large bodies."""
+    """Answer what starlette itself refuses: unknown paths, wrong methods, compressed bodies."""
     assert isinstance(error, HTTPException)
     reply = _error(error.status_code, error.detail)
     reply.headers.update(error.headers or {})
-    if error.status_code == 413:
-        reply.headers["Connection"] = "close"  # what is left of the body will not be read
+    return _closing(request, reply)
+
+
+def _closing(request: Request, reply: Response) -> Response:
+    """Have the connection end where the rest of a body is still to come: it will not be read."""
+    if getattr(request.state, "is_body_left", False):
+        reply.headers["Connection"] = "close"
     return reply

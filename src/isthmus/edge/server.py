@@ -16,7 +16,10 @@ from types import FrameType
 import uvicorn
 
 from isthmus import __version__
+from isthmus.edge.bodies import Bodies
+from isthmus.edge.connection import connections
 from isthmus.edge.data_plane import DataPlane
+from isthmus.edge.descriptors import connections_possible, telling_of_exhaustion
 from isthmus.edge.residency import Residency
 from isthmus.edge.rest import application
 from isthmus.edge.settings import Settings
@@ -71,10 +74,16 @@ async def _serve(
     plane = DataPlane(residency, version=__version__)
     worker = Worker("isthmus-infer", longest_queue=_LONGEST_QUEUE)
     loader = Worker("isthmus-load", longest_queue=_LONGEST_QUEUE)
-    app = application(plane, worker, loader, max_body_bytes=settings.max_body_bytes)
+    timeout_s = settings.client_timeout_s
+    bodies = Bodies(limit_bytes=settings.max_bodies_bytes, timeout_s=timeout_s)
+    app = application(plane, worker, loader, bodies, max_body_bytes=settings.max_body_bytes)
+    most = connections_possible(settings.max_connections)
+    asyncio.get_running_loop().set_exception_handler(telling_of_exhaustion())
     server = _Server(
         uvicorn.Config(
             app,
+            http=connections(most=most, timeout_s=timeout_s),
+            backlog=_BACKLOG,
             lifespan="off",
             log_config=None,
             access_log=False,

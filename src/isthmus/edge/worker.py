@@ -54,28 +54,38 @@ class Worker:
         Returns:
             What it returns, and the seconds that it waited for its turn.
 
+        A job whose caller is cancelled is left out, with all that it holds, unless it runs already.
+
         Raises:
             BusyError: If the queue is full. What the job raises is raised too.
         """
         if self._jobs >= self._longest_queue:
             raise BusyError(f"{self._jobs} requests are waiting already; try again later")
         queued_at_s = now_s()
+        due = [job]
 
         def timed() -> tuple[T, float]:
             waited_s = now_s() - queued_at_s
-            return job(), waited_s
+            return due.pop()(), waited_s
 
         self._account()
         self._jobs += 1
+        running = self._thread.submit(timed)
+        loop = asyncio.get_running_loop()
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._forget_one))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
-        finally:
-            self._account()
-            self._jobs -= 1
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            due.clear()  # the thread's queue keeps its entry until its turn comes
+            raise
 
     def close(self) -> None:
         """Finish the running job, drop those that wait."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _forget_one(self) -> None:
+        self._account()
+        self._jobs -= 1
 
     def _account(self) -> None:
         """Let the busy share forget what lies behind, and learn what was since the last call."""

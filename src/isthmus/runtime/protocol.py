@@ -108,7 +108,9 @@ def pack_request(request: InferRequest) -> tuple[dict[str, str], bytes]:
     return _pack(head, [tensor.payload.data for tensor in request.inputs])
 
 
-def unpack_request(headers: Mapping[str, str], body: bytes | memoryview) -> InferRequest:
+def unpack_request(
+    headers: Mapping[str, str], body: bytes | bytearray | memoryview
+) -> InferRequest:
     """Return what a request says. Binary tensors are views of ``body``, not copies.
 
     Args:
@@ -231,7 +233,7 @@ def _binary_head(tensor: WireTensor) -> dict[str, Any]:
 
 
 def _unpack(
-    headers: Mapping[str, str], body: bytes | memoryview
+    headers: Mapping[str, str], body: bytes | bytearray | memoryview
 ) -> tuple[dict[str, Any], memoryview]:
     """Split a message into its JSON object and the bytes behind it."""
     view = memoryview(body)
