@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import threading
 from dataclasses import replace
@@ -9,6 +10,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import isthmus_zoo
 from isthmus import Device, Rules
@@ -88,6 +90,8 @@ def test_server_killed_in_mid_request_leads_to_a_local_answer(slow_bundle, zoo_f
     assert during.source == "fallback"
     assert "ServerUnreachableError" in during.error
     assert during.plan.row.family == "local"
+    assert [plan.row.family for plan in during.replaced] == ["file"]
+    assert before.replaced == ()
     assert after.source == "device", "a dead server is not asked again at once"
     for outcome in (during, after):
         top = [int(np.argmax(o.outputs["logits"])) for o in (before, outcome)]
@@ -160,6 +164,22 @@ def test_bytes_on_the_wire_are_the_outcomes(bundle, server, photograph):
                 assert link.sent_bytes() - before == outcome.sent_bytes
                 network_s = outcome.timeline.upload_s + outcome.timeline.download_s
                 assert network_s >= 0.02 + outcome.sent_bytes * 8 / rate_bits_per_s
+
+
+def test_a_plan_that_gave_way_to_another_midway_is_told(slow_bundle, server):
+    """Noise makes an image several times as large as photographs do: more than may be sent."""
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG", quality=95)
+    rules = replace(_LITE0, families=frozenset({"resized", "local"}))
+    with Device(slow_bundle, server=server.url, rules=rules, is_probing=False) as device:
+        expected = device.decide(file.getvalue())
+        most_bytes = 1.2 * expected.sent_bytes
+        outcome = device.infer(file.getvalue(), rules=replace(rules, max_sent_bytes=most_bytes))
+    assert expected.row.family == "resized"
+    assert [plan.row for plan in outcome.replaced] == [expected.row]
+    assert (outcome.source, outcome.plan.row.family) == ("device", "local")
+    assert (outcome.error, outcome.sent_bytes) == ("", 0)
 
 
 def test_no_pixels_leave(slow_bundle, server, photograph):

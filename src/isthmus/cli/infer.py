@@ -87,6 +87,7 @@ def _record(path: Path, outcome: Outcome, device: Device) -> dict[str, Any]:
         "probability": float(weights[top] / weights.sum()),
         "source": outcome.source,
         "plan": outcome.plan.row.label,
+        "replaced": _replaced(outcome),
         "predicted_s": outcome.plan.latency_s,
         "total_s": outcome.timeline.total_s,
         "timeline_s": {
@@ -98,6 +99,16 @@ def _record(path: Path, outcome: Outcome, device: Device) -> dict[str, Any]:
     }
 
 
+def _replaced(outcome: Outcome) -> list[dict[str, str]]:
+    because = ["its message came out too large"] * len(outcome.replaced)
+    if outcome.source == "fallback":
+        because[-1:] = ["it failed"]
+    return [
+        {"plan": plan.row.label, "because": why}
+        for plan, why in zip(outcome.replaced, because, strict=True)
+    ]
+
+
 def _line(record: dict[str, Any]) -> str:
     stages = ", ".join(
         f"{name.replace('_', ' ')} {milliseconds(seconds)}"
@@ -106,11 +117,15 @@ def _line(record: dict[str, Any]) -> str:
     )
     late = "" if record["deadline_met"] in (None, True) else " [red]late[/red]"
     why = f"\n    the server failed: {escape(record['error'])}" if record["error"] else ""
+    before = "".join(
+        f"\n    decided before: {escape(one['plan'])}, but {one['because']}"
+        for one in record["replaced"]
+    )
     return (
         f"[bold]{escape(Path(record['image']).name)}[/bold]: "
         f"[bold]{escape(record['label'])}[/bold] "
         f"{record['probability']:.2f}  {milliseconds(record['total_s'])}"
         f" (predicted {milliseconds(record['predicted_s'])}){late}\n"
-        f"    {record['source']}: {escape(record['plan'])}, {record['sent_bytes']} bytes sent\n"
-        f"    [dim]{stages}[/dim]{why}"
+        f"    {record['source']}: {escape(record['plan'])}, {record['sent_bytes']} bytes sent"
+        f"{before}\n    [dim]{stages}[/dim]{why}"
     )

@@ -50,6 +50,7 @@ class _Answer:
     source: Source
     error: str = ""
     hedge: HedgeUse = ""
+    replaced: tuple[Plan, ...] = ()
 
 
 class Device:
@@ -255,33 +256,38 @@ class Device:
             is_deadline_met=None if rules.deadline_s is None else total_s <= rules.deadline_s,
             error=answer.error,
             hedge=answer.hedge,
+            replaced=answer.replaced,
         )
 
     def _answered(self, job: Job, rules: Rules, begun_at_s: float) -> _Answer:
         """Decide, carry out, learn; and answer locally if the server fails."""
         conditions, plan = self._timed_decision(job, rules)
+        replaced: tuple[Plan, ...] = ()
         try:
             prepared = self._runner.prepare(plan.row, job)
-            decided = plan
             if not plan.row.is_local:
-                plan, prepared = self._reconsidered(
-                    plan, prepared, job, conditions, rules, begun_at_s
-                )
+                better = self._reconsidered(plan, prepared, job, conditions, rules, begun_at_s)
+                if better.index != plan.index:
+                    replaced, plan = (plan,), better
+                    prepared = self._runner.prepare(plan.row, job)
             if plan.hedge is not None:
                 return self._hedged_answer(plan, prepared, job, conditions, rules, begun_at_s)
             run = self._runner.send(prepared, job, timeout_s=self._patience_s(plan, rules))
-            if plan is decided:
+            if not replaced:
                 self._beliefs.learn(plan, conditions, job.times.seconds, run)
-            return _Answer(run, plan, job.times, _source(plan))
+            elif run.sent_bytes:  # the stages are those of two plans, but the exchange is one's
+                self._beliefs.learn_exchange(run, conditions.window_bytes)
+            return _Answer(run, plan, job.times, _source(plan), replaced=replaced)
         except (RemoteError, CodecError) as failure:
             self._learn_from(failure, plan, rules, conditions.window_bytes)
+            replaced = (*replaced, plan)
             try:
                 _, plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s))
             except NoPlanError:
                 raise failure from None
             run = self._runner.run(plan.row, job, timeout_s=self._timeout_s)
             error = f"{type(failure).__name__}: {failure}"
-            return _Answer(run, plan, job.times, "fallback", error)
+            return _Answer(run, plan, job.times, "fallback", error, replaced=replaced)
 
     def _reconsidered(
         self,
@@ -291,8 +297,8 @@ class Device:
         conditions: Conditions,
         rules: Rules,
         begun_at_s: float,
-    ) -> tuple[Plan, Prepared]:
-        """Return the plan to go on with now that its message's size is known, and its message."""
+    ) -> Plan:
+        """Return the plan to go on with now that its message's size is known."""
         begun_deciding_at_s = now_s()
         better = decide_midway(
             self._table,
@@ -303,9 +309,7 @@ class Device:
             spent_s=begun_deciding_at_s - begun_at_s,
         )
         job.times.add("decide", now_s() - begun_deciding_at_s)
-        if better.index == plan.index:
-            return plan, prepared
-        return better, self._runner.prepare(better.row, job)
+        return better
 
     def _hedged_answer(
         self,

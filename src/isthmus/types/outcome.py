@@ -56,6 +56,9 @@ class Outcome:
         source: ``device``, ``edge`` (all layers on the server), ``split``, or ``fallback`` (the
             server failed and a local plan answered).
         plan: The plan that gave the answer.
+        replaced: Plans that were decided before it and given up, the first one first: with the
+            source ``fallback`` the last of them failed; any other's message came out so large
+            that, decided again, another plan was the better. Empty if ``plan`` was the first.
         timeline: Where the time went.
         sent_bytes: Bytes written to the server, HTTP framing included.
         sent_as: As what the input crossed: ``file``, or the name of a codec; empty if the answer
@@ -80,3 +83,4 @@ class Outcome:
     is_deadline_met: bool | None = None
     error: str = ""
     hedge: HedgeUse = ""
+    replaced: tuple[Plan, ...] = ()
