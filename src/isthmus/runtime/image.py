@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from isthmus.errors import ImageError
 from isthmus.runtime.affine import dequantise
 from isthmus.runtime.image_header import plain_header, scan_count
+from isthmus.runtime.memory import keep_freed_memory
 from isthmus.types.conditions import DECODE_MARGIN, ImageFacts
 from isthmus.types.variant import InputPipeline
 
@@ -105,7 +106,7 @@ def decode(
     """Decode a photograph to upright RGB, a JPEG at the smallest scale that is large enough.
 
     A JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, the ``types.conditions.dct_scale`` of
-    its stored size; other formats at full size.
+    its stored size; other formats at full size. The buffers' memory is kept for the next one.
 
     Args:
         data: The whole file.
@@ -120,6 +121,7 @@ def decode(
         ImageError: If the bytes are empty, truncated, no image, or too many pixels or scans, or
             if their headers contradict one another.
     """
+    keep_freed_memory()
     with _pillow(), _opened(data, max_pixels) as image:
         enough_px = DECODE_MARGIN * shorter_side_px
         image.draft("RGB", (enough_px, enough_px))

@@ -1,13 +1,37 @@
-"""How much memory this process has, where the system says so. It limits nothing."""
+"""How much memory this process has, and that it keeps what was freed. It limits nothing."""
 
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 
-__all__ = ["resident_bytes"]
+__all__ = ["KEPT_BYTES", "keep_freed_memory", "resident_bytes"]
+
+KEPT_BYTES = 256 << 20
+"""What is freed beyond this goes back to the system: a JPEG of 80 megapixels needs less."""
 
 _STATUS = Path("/proc/self/status")
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's parameters
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let the C library keep memory that was freed, however large the buffer; once a process.
+
+    glibc maps each buffer above 32 MiB afresh, whatever came before, and the kernel fills it page
+    by page: that doubled the time of decoding a WebP of 8 megapixels, and made a progressive JPEG
+    of 17 megapixels take a seventh more than one just smaller (``docs/decisions/0025``). In
+    threads, buffers above 64 MiB are still mapped.
+
+    Returns:
+        Whether the C library has been told; others than glibc are left alone.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    told = [libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, KEPT_BYTES)]
+    return all(told)
 
 
 def resident_bytes() -> int:
