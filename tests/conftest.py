@@ -1,10 +1,17 @@
-"""What all tests share: chance that repeats, plain output, small networks and photographs."""
+"""What all tests share: chance that repeats, plain output, small networks and photographs.
+
+And in the end nothing may be left of them: no process, no thread, no cgroup.
+"""
 
 import contextlib
 import io
 import json
 import os
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +39,74 @@ def _own_profile_store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         store = tmp_path_factory.mktemp("store") / "profiles.sqlite"
         patch.setenv("ISTHMUS_PROFILES", str(store))
+        _store.append(str(store))
         yield
+
+
+_store = []
+"""The store's path: processes of these tests have it in their environment, and no others."""
+_first_seen_after = {}
+"""The file after whose tests something that still runs was there for the first time."""
+_GONE_WITHIN_S = 30.0
+"""What has been told to end may need a while; nobody waits for it if nothing is left."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After each file, note what runs; after the last, when no fixture is left, nothing may."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        for one in (*_threads(), *_children()):
+            _first_seen_after.setdefault(one, item.location[0])
+    if nextitem is None:
+        until_s = time.monotonic() + _GONE_WITHIN_S
+        while (left := [*_threads(), *_processes(), *_cgroups()]) and time.monotonic() < until_s:
+            time.sleep(0.01)
+        told = [f"{one}, first seen after {_first_seen_after.get(one, 'others')}" for one in left]
+        if told:
+            pytest.fail("the tests have left behind: " + "; ".join(told), pytrace=False)
+    return result
+
+
+def _threads():
+    """Threads that Python would wait for."""
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    return [f"thread {one.name}" for one in others if not one.daemon]
+
+
+def _children():
+    found = []
+    for task in Path("/proc/self/task").glob("*/children"):  # there on Linux only
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            found += [_process(Path("/proc", one)) for one in task.read_text().split()]
+    return found
+
+
+def _processes():
+    """Processes that these tests have started, directly or not; ended ones have no environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+        if any(store.encode() in environment for store in _store):
+            found.append(_process(folder))
+    return found
+
+
+def _process(folder):
+    try:
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        command = ""
+    return f"process {folder.name} ({command[:80].strip()})"
+
+
+def _cgroups():
+    quota = sys.modules.get("isthmus.lab.real_bed_quota")
+    found = quota.controller() if quota is not None else None
+    return [] if found is None else [f"cgroup {one}" for one in found.glob(f"*-{os.getpid()}-*")]
 
 
 @pytest.fixture(scope="session")
