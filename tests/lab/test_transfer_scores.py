@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 
 import pytest
 
 from isthmus.lab.real_bed import missing
+from isthmus.lab.studies import transfer_ends
 from isthmus.lab.studies.transfer_ends import Transfer
 from isthmus.lab.studies.transfer_scores import TransferScores, score_transfers
 
@@ -47,3 +49,17 @@ def test_rounds_know_a_real_connection_better_than_bytes_do():
     errors = {state: record["by_connection"][state] for state in ("new", "idle")}
     assert errors["new"]["rounds"]["median"] < errors["new"]["bytes_over_rate"]["median"]
     assert errors["idle"]["rounds"]["median"] <= errors["idle"]["bytes_over_rate"]["median"]
+
+
+def test_ctrl_c_is_for_the_study_and_not_for_its_ends(monkeypatch):
+    """It ends them; before, each printed where it had been."""
+    seen = []
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(
+        transfer_ends, "_serve", lambda _: seen.append(signal.getsignal(signal.SIGINT))
+    )
+    try:
+        transfer_ends._main("server", "10.0.0.2")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert seen == [signal.SIG_IGN]

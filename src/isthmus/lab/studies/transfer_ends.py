@@ -7,6 +7,7 @@ predicts before each exchange; it compares nothing (``transfer_scores`` does).
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -130,6 +131,7 @@ def _ask(address: str, link: Link, steps: list[tuple[State, int]]) -> None:
 
 
 def _main(end: str, task: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
     if end == "server":
         _serve(task)
     else:
