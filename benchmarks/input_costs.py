@@ -40,6 +40,8 @@ KINDS: Mapping[str, tuple[str, Mapping[str, bool | int], int]] = {
     "webp, least effort": ("WEBP", {"method": 0}, 30),
     "webp lossless": ("WEBP", {"lossless": True}, 16),
     "lossless, least effort": ("WEBP", {"method": 0, "lossless": True}, 16),
+    "jpeg 4:4:4": ("JPEG", {"subsampling": 0}, 24),
+    "progressive 4:4:4": ("JPEG", {"subsampling": 0, "progressive": True}, 24),
 }
 Samples = dict[str, list[Sample]]
 Features = Callable[[ImageFacts], Sequence[float]]

@@ -33,11 +33,11 @@ def test_columns_are_named_once_and_in_order():
     assert COLUMNS[:13] == (
         "device",
         "device.jpeg_bytes",
-        "device.jpeg_pixels",
+        "device.jpeg_samples",
         "device.jpeg_decoded_px.232",
         "device.jpeg_decoded_px.256",
         "device.progressive_bytes",
-        "device.progressive_pixels",
+        "device.progressive_samples",
         "device.webp_bytes",
         "device.webp_pixels",
         "device.webp_lossless_bytes",
@@ -55,7 +55,7 @@ def test_values_of_a_jpeg():
     x = vector(Conditions(LINK, JPEG, device_slowdown=3.0, server_slowdown=2.0))
     assert x["device"] == 3.0
     assert x["device.jpeg_bytes"] == 3.0 * 3_000_000
-    assert x["server.jpeg_pixels"] == 2.0 * 12_000_000
+    assert x["server.jpeg_samples"] == 2.0 * 18_000_000
     assert x["device.jpeg_decoded_px.256"] == 3.0 * 1000 * 750
     assert x["device.other_bytes"] == x["server.other_pixels"] == 0
     assert x["uplink_s_per_byte"] == pytest.approx(1e-6)
@@ -69,11 +69,17 @@ def test_a_progressive_jpeg_fills_its_columns_beside_those_of_every_jpeg():
     baseline = vector(Conditions(LINK, ImageFacts("jpeg", 40, 30, 500)))
     x = vector(Conditions(LINK, ImageFacts("jpeg", 40, 30, 500, is_progressive=True)))
     assert x["device.progressive_bytes"] == x["server.progressive_bytes"] == 500
-    assert x["device.progressive_pixels"] == 1200
+    assert x["device.progressive_samples"] == 1800
     assert baseline["device.progressive_bytes"] == 0
     assert {k: v for k, v in x.items() if "progressive" not in k} == {
         k: v for k, v in baseline.items() if "progressive" not in k
     }
+
+
+@pytest.mark.parametrize("per_pixel", [1, 1.5, 2, 3, 4])
+def test_a_jpeg_counts_by_the_samples_that_it_stores(per_pixel):
+    x = vector(Conditions(LINK, ImageFacts("jpeg", 40, 30, 500, True, per_pixel)))
+    assert x["device.jpeg_samples"] == x["server.progressive_samples"] == 1200 * per_pixel
 
 
 def test_decoded_pixels_are_of_their_own_target():

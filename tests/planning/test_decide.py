@@ -351,8 +351,9 @@ def columns_by_name(table, conditions):
     group = "jpeg" if image and image.format == "jpeg" else "other"
     sizes = {f"{group}_bytes": size, f"{group}_pixels": pixels}
     if image and image.is_progressive:
-        sizes |= {"progressive_bytes": size, "progressive_pixels": pixels}
+        sizes |= {"progressive_bytes": size, "progressive_samples": 1.5 * pixels}
     if group == "jpeg":
+        sizes["jpeg_samples"] = 1.5 * sizes.pop("jpeg_pixels")
         sizes["jpeg_decoded_px.256"] = (image.width // 2) * (image.height // 2)  # see ``PHOTOS``
     found = {
         "uplink_s_per_byte": ("up", 1), "uplink_file_s": ("up", size),

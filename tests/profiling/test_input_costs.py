@@ -24,7 +24,7 @@ PNGS = [
     ImageFacts("png", w, h, int(w * h * ratio))
     for (w, h), ratio in zip(SIZES, range(1, 8), strict=True)
 ]
-CONSTANT, PER_BYTE, PER_PIXEL, PER_DECODED = 4e-4, 6e-9, 2e-9, 9e-9
+CONSTANT, PER_BYTE, PER_SAMPLE, PER_DECODED = 4e-4, 6e-9, 2e-9, 9e-9
 OTHER_BYTE, OTHER_PIXEL = 3e-9, 1.5e-8
 TARGETS = (256, 512)
 
@@ -34,7 +34,7 @@ def truth(facts, side_px):
         return (
             CONSTANT
             + PER_BYTE * facts.file_bytes
-            + PER_PIXEL * facts.pixels
+            + PER_SAMPLE * facts.samples
             + PER_DECODED * facts.decoded_pixels(side_px)
         )
     return CONSTANT + OTHER_BYTE * facts.file_bytes + OTHER_PIXEL * facts.pixels
@@ -66,7 +66,7 @@ def test_planted_costs_of_decoding_are_recovered(site):
             {
                 site: CONSTANT,
                 f"{site}.jpeg_bytes": PER_BYTE,
-                f"{site}.jpeg_pixels": PER_PIXEL,
+                f"{site}.jpeg_samples": PER_SAMPLE,
                 f"{site}.jpeg_decoded_px.{side_px}": PER_DECODED,
                 f"{site}.other_bytes": OTHER_BYTE,
                 f"{site}.other_pixels": OTHER_PIXEL,
@@ -117,11 +117,11 @@ def test_progressive_jpegs_cost_more_than_baseline_ones(site):
     progressive = [dataclasses.replace(f, is_progressive=True) for f in JPEGS]
     samples = [
         *(Sample(f, truth(f, 256)) for f in JPEGS),
-        *(Sample(f, truth(f, 256) + 2e-8 * f.file_bytes + 1e-8 * f.pixels) for f in progressive),
+        *(Sample(f, truth(f, 256) + 2e-8 * f.file_bytes + 1e-8 * f.samples) for f in progressive),
     ]
     terms = decode_terms(site, {256: samples})[256]
     assert terms[f"{site}.progressive_bytes"] == pytest.approx(2e-8)
-    assert terms[f"{site}.progressive_pixels"] == pytest.approx(1e-8)
+    assert terms[f"{site}.progressive_samples"] == pytest.approx(1e-8)
     for facts in (JPEGS[3], progressive[3]):
         (sample,) = (s for s in samples if s.facts == facts)
         assert predicted(terms, facts, [256]) == pytest.approx(sample.seconds)

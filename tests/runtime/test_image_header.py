@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import isthmus_zoo
+from isthmus.runtime.image import read_facts
 from isthmus.runtime.image_header import plain_header, scan_count
 from isthmus.types.conditions import ImageFacts
 
@@ -20,7 +21,12 @@ from isthmus.types.conditions import ImageFacts
 def by_pillow(data: bytes) -> ImageFacts:
     with Image.open(io.BytesIO(data)) as image:
         name = "jpeg" if image.format == "MPO" else image.format.lower()
-        return ImageFacts(name, *image.size, len(data), "progressive" in image.info)
+        if name != "jpeg":
+            return ImageFacts(name, *image.size, len(data))
+        layers = [(h, v) for _, h, v, _ in image.layer]
+        most = max(h for h, _ in layers) * max(v for _, v in layers)
+        per_pixel = sum(h * v for h, v in layers) / most
+        return ImageFacts(name, *image.size, len(data), "progressive" in image.info, per_pixel)
 
 
 def encoded(size, file_format, mode="RGB", **options) -> bytes:
@@ -47,6 +53,27 @@ def test_jpegs(mode, options, size):
     data = encoded(size, "JPEG", mode, **options)
     assert plain_header(data) == by_pillow(data)
     assert plain_header(memoryview(data)) == by_pillow(data)
+
+
+@pytest.mark.parametrize(
+    ("mode", "subsampling", "per_pixel"),
+    [("RGB", 0, 3), ("RGB", 1, 2), ("RGB", 2, 1.5), ("L", 0, 1), ("CMYK", 0, 4)],
+)
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_how_many_samples_a_jpeg_stores_for_a_pixel(mode, subsampling, per_pixel, is_progressive):
+    data = encoded((40, 30), "JPEG", mode, subsampling=subsampling, progressive=is_progressive)
+    for facts in (plain_header(data), plain_header(memoryview(data)), read_facts(data)):
+        assert facts.samples_per_pixel == per_pixel
+        assert facts.samples == 1200 * per_pixel
+    strange = b"\xff\xd8" + b"\xff" + data[2:]  # filled: left to Pillow
+    assert plain_header(strange) is None
+    assert read_facts(strange).samples_per_pixel == per_pixel
+
+
+def test_a_jpeg_without_sampling_factors_is_left_to_pillow():
+    data = bytearray(encoded((40, 30), "JPEG"))
+    data[data.index(b"\xff\xc0") + 11] = 0x20
+    assert plain_header(bytes(data)) is None
 
 
 def test_a_jpeg_with_metadata():

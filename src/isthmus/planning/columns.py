@@ -35,7 +35,7 @@ _UPLINK, _RTT, _CLOUD_UPLINK, _CLOUD_RTT = (
 )
 
 _IMAGE_FEATURES = (
-    "jpeg_bytes", "jpeg_pixels", "progressive_bytes", "progressive_pixels",
+    "jpeg_bytes", "jpeg_samples", "progressive_bytes", "progressive_samples",
     "webp_bytes", "webp_pixels", "webp_lossless_bytes", "webp_lossless_pixels",
     "other_bytes", "other_pixels",
 )  # fmt: skip
@@ -116,7 +116,7 @@ def columns_for(decode_targets: Iterable[int], *, has_cloud: bool = False) -> tu
 
     Examples:
         >>> [name for name in columns_for([256]) if name.startswith("device")]  # doctest: +ELLIPSIS
-        ['device', 'device.jpeg_bytes', 'device.jpeg_pixels', 'device.jpeg_decoded_px.256', ...]
+        ['device', 'device.jpeg_bytes', 'device.jpeg_samples', 'device.jpeg_decoded_px.256', ...]
     """
     targets = sorted(set(decode_targets))
     if targets and targets[0] < 1:
@@ -171,16 +171,17 @@ def features_of(conditions: Conditions, decode_targets: tuple[int, ...]) -> list
     image, connecting = conditions.image, 0.0 if conditions.is_connected else 1.0
     if image is None:
         return [1.0, *_NO_IMAGE, connecting, *(0.0 for _ in decode_targets)]
-    size, pixels = float(image.file_bytes), float(image.pixels)
+    size = float(image.file_bytes)
     if image.format == "jpeg":
-        beyond = (size, pixels) if image.is_progressive else (0.0, 0.0)
-        features = [1.0, size, pixels, *beyond, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, size, connecting]
+        samples = float(image.samples)
+        beyond = (size, samples) if image.is_progressive else (0.0, 0.0)
+        features = [1.0, size, samples, *beyond, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, size, connecting]
         for target in decode_targets:
             features.append(float(image.decoded_pixels(target)))
         return features
     features = [1.0, *_NO_IMAGE[1:], size, connecting, *(0.0 for _ in decode_targets)]
     at = _GROUP_AT.get(image.format, _OTHER_AT)
-    features[at : at + 2] = size, pixels
+    features[at : at + 2] = size, float(image.pixels)
     return features
 
 

@@ -59,10 +59,10 @@ class FitError:
 
 
 def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int, Terms]:
-    """Fit decoding: a constant, file bytes, pixels and decoded pixels, shared by all targets.
+    """Fit decoding: a constant, file bytes, samples and decoded pixels, shared by all targets.
 
     Baseline JPEGs are fitted together, whatever shorter side they were decoded for; progressive
-    ones get bytes and pixels beyond that. Lossy WebPs, lossless ones and the other formats, which
+    ones get bytes and samples beyond that. Lossy WebPs, lossless ones and the other formats, which
     cannot be decoded at a reduced scale, each get bytes and pixels beyond the same constant.
 
     Args:
@@ -82,7 +82,7 @@ def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int
         [_jpeg_features(s.facts, side_px) for side_px, s in baseline],
         [s.seconds for _, s in baseline],
     )
-    constant, per_byte, per_pixel, per_decoded = line.tolist()
+    constant, per_byte, per_sample, per_decoded = line.tolist()
     progressive = [
         (s, float(line @ _jpeg_features(s.facts, side_px)))
         for side_px, s in everything
@@ -92,8 +92,8 @@ def decode_terms(site: str, samples: Mapping[int, Sequence[Sample]]) -> dict[int
     shared = {
         site: constant,
         f"{site}.jpeg_bytes": per_byte,
-        f"{site}.jpeg_pixels": per_pixel,
-        **_beyond(progressive, f"{site}.progressive"),
+        f"{site}.jpeg_samples": per_sample,
+        **_beyond(progressive, f"{site}.progressive", "samples"),
         **_of_other_formats(site, constant, rest),
     }
     return {
@@ -167,7 +167,7 @@ def predicted_s(site: str, terms: Mapping[str, float], facts: ImageFacts) -> flo
 
 
 def _jpeg_features(facts: ImageFacts, side_px: int) -> list[float]:
-    return [1.0, facts.file_bytes, facts.pixels, facts.decoded_pixels(side_px)]
+    return [1.0, facts.file_bytes, facts.samples, facts.decoded_pixels(side_px)]
 
 
 def _of_other_formats(site: str, constant_s: float, samples: Sequence[Sample]) -> Terms:
@@ -177,17 +177,17 @@ def _of_other_formats(site: str, constant_s: float, samples: Sequence[Sample]) -
         groups.setdefault(group, []).append((sample, constant_s))
     terms: Terms = {}
     for group, found in groups.items():
-        terms |= _beyond(found, f"{site}.{group}")
+        terms |= _beyond(found, f"{site}.{group}", "pixels")
     return terms
 
 
-def _beyond(samples: Sequence[tuple[Sample, float]], prefix: str) -> Terms:
-    """Fit bytes and pixels to what the samples take beyond the seconds beside them."""
+def _beyond(samples: Sequence[tuple[Sample, float]], prefix: str, area: str) -> Terms:
+    """Fit bytes, and pixels or samples, to what files take beyond the seconds beside them."""
     if not samples:
         return {}
-    per_byte, per_pixel = fit_nonnegative(
-        [[s.facts.file_bytes, s.facts.pixels] for s, _ in samples],
+    per_byte, per_area = fit_nonnegative(
+        [[s.facts.file_bytes, getattr(s.facts, area)] for s, _ in samples],
         [s.seconds for s, _ in samples],
         known_s=[known_s for _, known_s in samples],
     ).tolist()
-    return {f"{prefix}_bytes": per_byte, f"{prefix}_pixels": per_pixel}
+    return {f"{prefix}_bytes": per_byte, f"{prefix}_{area}": per_area}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from PIL import Image
 
@@ -59,8 +59,9 @@ _RUNGS: tuple[_Wanted, ...] = (
     (640, "WEBP", {"lossless": True}),
     (800, "WEBP", _FAST_LOSSLESS),  # 0.5 MB
 )
-RUNGS_DIGEST = hashlib.sha256(repr(_RUNGS).encode()).hexdigest()[:12]
-"""Tells times of one ladder from those of another."""
+_KNOWN_OF_EACH = tuple(field.name for field in fields(ImageFacts))
+RUNGS_DIGEST = hashlib.sha256(repr((_RUNGS, _KNOWN_OF_EACH)).encode()).hexdigest()[:12]
+"""Tells times of one ladder from those of another, or of which less was known."""
 
 _FULL_SIZE_PX = 1 << 30  # no decoder can shrink to as much as that
 

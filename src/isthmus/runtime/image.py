@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from isthmus.errors import ImageError
 from isthmus.runtime.affine import dequantise
-from isthmus.runtime.image_header import plain_header, scan_count
+from isthmus.runtime.image_header import plain_header, samples_per_pixel, scan_count
 from isthmus.runtime.memory import keep_freed_memory
 from isthmus.types.conditions import DECODE_MARGIN, ImageFacts
 from isthmus.types.variant import InputPipeline
@@ -69,6 +69,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_USUAL_SAMPLES_PER_PIXEL = 1.5
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -97,6 +98,7 @@ def read_facts(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Ima
             *image.size,
             file_bytes=len(data),
             is_progressive="progressive" in image.info,
+            samples_per_pixel=_samples_per_pixel(image),
         )
 
 
@@ -230,6 +232,11 @@ def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
     if image.format in ("JPEG", "MPO") and (scans := scan_count(file)) > MAX_SCANS:
         raise ImageError(f"the JPEG has too many scans: {scans}, at most {MAX_SCANS} are read")
     return image
+
+
+def _samples_per_pixel(image: Image.Image) -> float:
+    factors = [(h, v) for _, h, v, _ in getattr(image, "layer", ())]
+    return samples_per_pixel(factors) or _USUAL_SAMPLES_PER_PIXEL
 
 
 def _why_unknown(file: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The headers of JPEG, PNG and WebP files: format, size, whether progressive; in microseconds.
+"""The headers of JPEG, PNG and WebP files: format, size, kind of JPEG; in microseconds.
 
 It decodes nothing and judges nothing: where a header is not plain, it says nothing, and Pillow has
 the word. Reading a header is on every request's way, before anything is decided, and Pillow's takes
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
+from functools import lru_cache
 
 from isthmus.types.conditions import ImageFacts
 
-__all__ = ["plain_header", "scan_count"]
+__all__ = ["plain_header", "samples_per_pixel", "scan_count"]
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _JPEG = b"\xff\xd8\xff"
@@ -26,6 +28,8 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # neither stuffing, filling 
 _SEGMENT = struct.Struct(">BBH")
 _FRAME = struct.Struct(">BHHB")
 _BITS = 8
+_FACTORS_AT = _SEGMENT.size + _FRAME.size + 1  # behind the number of the first component
+_COMPONENT_BYTES = 3
 _COMPONENTS = (1, 3, 4)
 _PNG_SIZE = struct.Struct(">II")
 _FEW_SCANS = 20  # so many cost nothing worth counting exactly
@@ -98,6 +102,23 @@ def scan_count(data: bytes) -> int:
     return scans
 
 
+def samples_per_pixel(factors: Sequence[tuple[int, int]]) -> float:
+    """Return how many samples a JPEG stores for a pixel; 0 if its factors make no sense.
+
+    Args:
+        factors: Of each component the sampling factors, horizontal and vertical.
+    """
+    if not factors or not all(h and v for h, v in factors):
+        return 0.0
+    most = max(h for h, _ in factors) * max(v for _, v in factors)
+    return sum(h * v for h, v in factors) / most
+
+
+@lru_cache(maxsize=64)  # a handful are in use, and this is on every request's way
+def _samples_of(factors: bytes) -> float:
+    return samples_per_pixel([(factor >> 4, factor & 15) for factor in factors])
+
+
 def _jpeg(data: bytes | memoryview) -> ImageFacts | None:
     position, last = 2, len(data) - _SEGMENT.size - _FRAME.size
     for _ in range(_SEGMENTS_LIMIT):
@@ -110,7 +131,12 @@ def _jpeg(data: bytes | memoryview) -> ImageFacts | None:
             bits, height, width, components = _FRAME.unpack_from(data, position + _SEGMENT.size)
             if not (width and height and bits == _BITS and components in _COMPONENTS):
                 return None
-            return ImageFacts("jpeg", width, height, len(data), marker in _PROGRESSIVE)
+            first = position + _FACTORS_AT
+            factors = bytes(data[first : first + _COMPONENT_BYTES * components : _COMPONENT_BYTES])
+            per_pixel = _samples_of(factors)
+            if not per_pixel or len(factors) < components:
+                return None
+            return ImageFacts("jpeg", width, height, len(data), marker in _PROGRESSIVE, per_pixel)
         position += 2 + length
     return None
 

@@ -48,6 +48,8 @@ class ImageFacts:
         file_bytes: Size of the file.
         is_progressive: Whether it is a progressive JPEG, which costs several times as much to
             decode as a baseline one.
+        samples_per_pixel: Of a JPEG, all its components together: 3 where colours are stored for
+            every pixel (4:4:4), 1.5 where for every fourth (4:2:0, as cameras do), 1 of grey.
     """
 
     format: str
@@ -55,11 +57,17 @@ class ImageFacts:
     height: int
     file_bytes: int
     is_progressive: bool = False
+    samples_per_pixel: float = 1.5
 
     @property
     def pixels(self) -> int:
         """Pixels of the whole image."""
         return self.width * self.height
+
+    @property
+    def samples(self) -> float:
+        """Values that a JPEG stores: what a decoder works on before it makes pixels of them."""
+        return self.pixels * self.samples_per_pixel
 
     def decoded_pixels(self, shorter_side_px: int) -> int:
         """Pixels that are decoded when ``shorter_side_px`` is all that is needed.

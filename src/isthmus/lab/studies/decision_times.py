@@ -106,7 +106,7 @@ def random_table(rows: int, rng: np.random.Generator) -> PlanTable:
         family = FAMILIES[i % len(FAMILIES)]
         side: Mapping[str, float] = {
             "device": float(rng.uniform(0.001, 0.1)),
-            "device.jpeg_pixels": 4e-9,
+            "device.jpeg_samples": 4e-9,
         }
         terms: dict[str, Mapping[str, float]] = {"head": side}
         if family != "local":

@@ -291,11 +291,9 @@ def _regressors(
     ]
     everything = np.arange(len(times.facts))
     ours = [
-        [facts.file_bytes, facts.pixels, facts.decoded_pixels(SIDE_PX), beyond_bytes, beyond_pixels]
+        [facts.file_bytes, facts.samples, facts.decoded_pixels(SIDE_PX), *beyond]
         for facts in times.facts
-        for beyond_bytes, beyond_pixels in [
-            (facts.file_bytes, facts.pixels) if facts.is_progressive else (0, 0)
-        ]
+        for beyond in [(facts.file_bytes, facts.samples) if facts.is_progressive else (0, 0)]
     ]
     targets = {
         "on_device": times.device_s[:, ON_DEVICE],
