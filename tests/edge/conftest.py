@@ -121,7 +121,7 @@ def write_model():
     return written
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serving():
     """The context manager that runs a server of its own."""
     return a_server

@@ -196,6 +196,25 @@ def test_a_running_request_is_finished_before_it_ends(serving, repository):
         assert process.wait(timeout=120) == 0
 
 
+def test_a_request_whose_client_is_gone_is_not_worked_on(serving, repository):
+    """One holds the worker; the other's client goes away while it waits for its turn."""
+    with serving(repository.directory, "--threads", "1") as (_, port):
+
+        def status():
+            return json.loads(exchange(port, "GET", "/v2/isthmus/status")[2])
+
+        wanted = json.dumps({"repetitions": 1000, "budget_s": 60}).encode()
+        measuring = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2)]
+        for client in measuring:
+            client.request("POST", "/v2/isthmus/models/photo.image/measure", wanted)
+        while status()["queue_length"] < 2:
+            pass
+        for client in measuring:
+            client.close()
+        while status()["queue_length"] > 0:
+            pass
+
+
 def test_a_signal_while_loading_ends_it_before_it_is_ready(repository):
     class Impatient:
         def begin(self, task, steps):
@@ -286,6 +305,9 @@ def test_settings_come_from_arguments_before_variables(monkeypatch, tmp_path):
     settings = Settings(models_dir=tmp_path, port=0)
     assert (settings.host, settings.port) == ("127.0.0.1", 0)
     assert settings.max_body_bytes == 1 << 19
+    assert settings.max_bodies_bytes == 1 << 28
+    with pytest.raises(ValueError, match="at least max_body_mib"):
+        Settings(models_dir=tmp_path, max_body_mib=300)
     assert settings.threads >= 1
     with pytest.raises(ValueError, match="port"):
         Settings(models_dir=tmp_path, port=70_000)

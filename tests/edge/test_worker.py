@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -46,6 +48,38 @@ def test_one_job_too_many_is_refused_and_the_next_is_not():
         release.set()
         await asyncio.gather(*jobs)
         assert (await worker.run(lambda: 5))[0] == 5
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_whose_caller_is_gone_is_dropped_with_all_it_holds():
+    class Held:
+        def __call__(self):
+            raise AssertionError("it must not run")
+
+    async def scenario():
+        worker, release = Worker("test", longest_queue=8), threading.Event()
+        first = asyncio.create_task(worker.run(lambda: release.wait(10)))
+        held = Held()
+        is_there = weakref.ref(held)
+        second = asyncio.create_task(worker.run(held))
+        del held
+        await asyncio.sleep(0)
+        assert worker.queue_length == 2
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert worker.queue_length == 1
+        del second
+        gc.collect()
+        assert is_there() is None
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert worker.queue_length == 1, "it cannot be stopped, so it counts"
+        release.set()
+        await worker.run(lambda: None)
+        assert worker.queue_length == 0
         worker.close()
 
     asyncio.run(scenario())
