@@ -112,8 +112,17 @@ def hull_vertices(vectors, cone):
     """Return those that alone are cheapest in some open set of the cone, in exact arithmetic.
 
     The set of conditions where one is cheapest is cut out of the cone by one line for each other
-    one; what is left has an inside if its corners enclose an area.
+    one; what is left has an inside if its corners enclose an area. One that is nowhere cheaper than
+    another one has none, and cuts nothing off that the other one leaves.
     """
+    vectors = {
+        one
+        for one in vectors
+        if not any(
+            other != one and all(x <= y for x, y in zip(other, one, strict=True))
+            for other in vectors
+        )
+    }
     found = set()
     for one in vectors:
         cell = [(Fraction(x), Fraction(y)) for x, y in cone.corners]
