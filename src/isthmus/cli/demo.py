@@ -62,9 +62,10 @@ def command(
     Starts the server in a process of its own, builds and profiles a bundle of
     the zoo (or reuses the last one), then sends photographs over links of
     several rates, by every static method and by Isthmus in turns, and
-    compares every answer with the unsplit network's. About three minutes
-    after set-up. The device and the links are emulated, so that it runs
-    everywhere; with --real-limits the kernel limits both.
+    compares every answer with the unsplit network's. About five minutes the
+    first time, and three and a half from then on. The device and the links are
+    emulated, so that it runs everywhere; with --real-limits the kernel limits
+    both.
 
     Example: isthmus demo --json demo.json
     """
