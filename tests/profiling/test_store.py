@@ -10,7 +10,7 @@ import pytest
 
 from isthmus.errors import StoreError
 from isthmus.profiling import store as module
-from isthmus.profiling.store import Key, ProfileStore, Stored, default_path
+from isthmus.profiling.store import IN_MEMORY, Key, ProfileStore, Stored, default_path
 
 KEY = Key("ab" * 32, "run local", "pi", "", "onnxruntime 1.20", "", 1, 1.0)
 
@@ -130,10 +130,34 @@ def test_another_programs_database_is_refused(path):
 
 def test_a_place_where_nothing_can_be_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be opened"):
-        ProfileStore(tmp_path / "file" / "profiles.sqlite")
+    with pytest.raises(StoreError, match="cannot be made: Not a directory"):
+        ProfileStore(tmp_path / "file" / "folder" / "profiles.sqlite")
+    with pytest.raises(StoreError, match="cannot be made: File name too long"):
+        ProfileStore(tmp_path / ("n" * 300))
     with pytest.raises(StoreError, match="cannot be opened"):
         ProfileStore(tmp_path)
+
+
+def test_a_new_store_for_which_there_is_no_room_leaves_no_file(path, monkeypatch):
+    class Full(sqlite3.Connection):
+        def execute(self, *_):
+            super().execute("PRAGMA user_version")  # makes the file
+            assert path.exists()
+            raise sqlite3.OperationalError("database or disk is full")
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Full, **k))
+    with pytest.raises(StoreError, match=rf"{path.name}.*make room"):
+        ProfileStore(path)
+    assert not list(path.parent.iterdir())
+
+
+def test_in_memory_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ProfileStore(IN_MEMORY) as store:
+        store.put(KEY, {"x": 1})
+        assert store.get(KEY) == {"x": 1}
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupted_writer_leaves_the_store_whole(path):

@@ -7,7 +7,6 @@ on images, to leave out those that change too many answers.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from isthmus.building.crops import Crops
 from isthmus.building.selection import Tolerance, select
 from isthmus.errors import BundleError, ImageError, ModelError
 from isthmus.loading.bundle import Candidate, save_manifest
-from isthmus.loading.files import check_name, is_safe_name, new_folder
+from isthmus.loading.files import check_name, is_safe_name, new_file, new_folder
 from isthmus.loading.onnx_file import load_graph, load_variant, read_model
 from isthmus.loading.shared_weights import save_sharing_weights
 from isthmus.loading.split import Split, split_model
@@ -258,10 +257,12 @@ def _copy_calibration(folder: Path, calibration: Sequence[Path]) -> tuple[str, .
     for number, photograph in enumerate(calibration, 1):  # two may be called alike, or "12:30.jpg"
         numbered = f"{number}{photograph.suffix}"
         name = f"calibration/{numbered if is_safe_name(numbered) else number}"
-        shutil.copyfile(photograph, folder / name)
+        data = photograph.read_bytes()
         try:
-            image.decode((folder / name).read_bytes(), shorter_side_px=1)
+            image.decode(data, shorter_side_px=1)
         except ImageError as error:
             raise ImageError(f"{photograph}: {error}") from error
+        with new_file(folder / name) as file:
+            file.write(data)
         names.append(name)
     return tuple(names)

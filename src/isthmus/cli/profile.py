@@ -258,7 +258,7 @@ def _completed(
 def _opened(path: Path | None, no_store: bool, stack: ExitStack) -> tuple[ProfileStore, str]:
     """Return the store, or one that is thrown away and why."""
     from isthmus.errors import StoreError
-    from isthmus.profiling.store import ProfileStore, default_path
+    from isthmus.profiling.store import IN_MEMORY, ProfileStore, default_path
 
     trouble = ""
     if not no_store:
@@ -266,7 +266,7 @@ def _opened(path: Path | None, no_store: bool, stack: ExitStack) -> tuple[Profil
             return stack.enter_context(ProfileStore(path or default_path())), ""
         except StoreError as error:
             trouble = str(error)
-    return stack.enter_context(ProfileStore(Path(":memory:"))), trouble
+    return stack.enter_context(ProfileStore(IN_MEMORY)), trouble
 
 
 def _measured(reports: Sequence[ProfileReport]) -> str:

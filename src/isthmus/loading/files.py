@@ -26,6 +26,7 @@ __all__ = ["check_file", "check_name", "is_safe_name", "new_file", "new_files", 
 _LONGEST_NAME_BYTES = 200
 _PARTIAL = ".isthmus-{}.partial"  # short: it fits wherever the destination's name does
 _DIGITS = 12
+_NO_FOLDER = os.strerror(errno.ENOTDIR)
 
 
 def is_safe_name(name: str) -> bool:
@@ -243,7 +244,10 @@ def _made(folder: Path) -> Iterator[None]:
     """Make a folder and those above it; they go again if the block raises."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, _NO_FOLDER, error.filename) from error
         yield
     except BaseException:
         for one in missing:

@@ -13,17 +13,21 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from isthmus.errors import StoreError
+from isthmus.loading.files import check_file
 
-__all__ = ["STORE_VARIABLE", "Key", "ProfileStore", "Stored", "default_path"]
+__all__ = ["IN_MEMORY", "STORE_VARIABLE", "Key", "ProfileStore", "Stored", "default_path"]
 
 STORE_VARIABLE = "ISTHMUS_PROFILES"
 """Environment variable that says where the user's store is."""
+
+IN_MEMORY = Path(":memory:")
+"""In place of a file: a store that goes with its process."""
 
 _VERSION = 2
 _WAIT_S = 5.0  # for another process that writes
@@ -121,7 +125,7 @@ class ProfileStore:
         """Open a store; it is made if there is none.
 
         Args:
-            path: Its file.
+            path: Its file, or ``IN_MEMORY``.
             now_s: The time of day, seconds since 1970.
 
         Raises:
@@ -130,9 +134,14 @@ class ProfileStore:
         self.path = path
         self._now_s = now_s
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = path != IN_MEMORY and not path.exists()
+            if is_new:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                check_file(path)  # SQLite would not say why it cannot
             self._connection = sqlite3.connect(path, timeout=_WAIT_S)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
+            raise StoreError(f"{path}: the store cannot be made: {error.strerror}") from error
+        except sqlite3.Error as error:
             raise StoreError(f"{path}: the store cannot be opened: {error}") from error
         try:
             with self._transaction() as connection:
@@ -143,6 +152,8 @@ class ProfileStore:
                 self._check_version(connection)
         except BaseException:
             self.close()
+            if is_new:
+                self._remove_empty()
             raise
 
     def get(self, key: Key, *, since_s: float = -math.inf) -> Mapping[str, Any] | None:
@@ -259,6 +270,13 @@ class ProfileStore:
                 yield self._connection
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {_told(error)}") from error
+
+    def _remove_empty(self) -> None:
+        """Remove a file in which nothing has been written, unless others are about to."""
+        with suppress(OSError):
+            others = [*self.path.parent.glob(f"{self.path.name}-*")]  # SQLite's log and journal
+            if not others and not self.path.stat().st_size:
+                self.path.unlink()
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
