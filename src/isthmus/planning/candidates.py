@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from isthmus.errors import CutError
 from isthmus.planning.cheapest_plan import CheapestPlan, PlanCosts
-from isthmus.planning.envelope import STATED_CONE, CostVector, Envelope, cost_s
+from isthmus.planning.envelope import STATED_CONE, Condition, CostVector, Envelope, cost_s
 from isthmus.planning.frontier import FrontierPlan, frontier
 from isthmus.planning.partition import crossing_tensors, cut_vertices
 from isthmus.planning.pixels import pixel_tensors
@@ -28,7 +28,7 @@ from isthmus.types.graph import Layer, ModelGraph
 
 __all__ = [
     "CandidateCuts", "behind_activations", "candidates", "codec_ways", "estimated_device_s",
-    "estimated_layer_s", "interior",
+    "estimated_layer_s", "interior", "latency_gap",
 ]  # fmt: skip
 
 _FLOPS_PER_S = 2e10  # one core of a phone or single-board computer, float32, in onnxruntime
@@ -137,7 +137,7 @@ def candidates(graph: ModelGraph, *, limit: int) -> CandidateCuts:
     chosen = _twins_last(ranked, size, depth)[:limit]
 
     kept = [device[cut] for cut in chosen]
-    gaps = [_latency_gap(way, hull, kept) for way, hull in zip(ways, hulls, strict=True)]
+    gaps = [latency_gap(way, hull, kept)[0] for way, hull in zip(ways, hulls, strict=True)]
     return CandidateCuts(
         tuple(sorted(chosen, key=lambda cut: (depth[cut], cut))),
         max(gaps),
@@ -200,24 +200,35 @@ def _wins(graph: ModelGraph, hulls: Iterable[Sequence[FrontierPlan]]) -> Mapping
     return wins
 
 
-def _latency_gap(
+def latency_gap(
     way: PlanCosts, hull: Sequence[FrontierPlan], kept: Iterable[frozenset[int]]
-) -> float:
-    """Return how much slower the best plan of those kept can be than the best of all.
+) -> tuple[float, Condition]:
+    """Return how much slower the best plan of a few can be than the best of all, and where.
 
-    The least cost of the kept plans is linear over the cell of each, the least of all is
-    concave, so their ratio is greatest at a corner of a cell.
+    The few are those kept, and the plans that do not cut the network. Their least cost is linear
+    over the cell of each, the least of all is concave, so their ratio is greatest at a corner of a
+    cell; the first of the worst corners counts.
+
+    Args:
+        way: The costs.
+        hull: The frontier of these costs over the stated cone.
+        kept: The device's layers of each plan kept.
+
+    Returns:
+        The gap as a share of the least cost, and the condition.
     """
-    count = len(way.graph.layers)
     envelope = Envelope(STATED_CONE)
-    for index, device in enumerate([frozenset(range(count)), frozenset[int](), *kept]):
+    whole = frozenset(range(len(way.graph.layers)))
+    for index, device in enumerate([whole, frozenset[int](), *kept]):
         costs = way.of(device)
         if math.isfinite(costs[1]):
             envelope.add(index, costs)
-    return max(
-        corner.cost_s / min(cost_s(plan.costs, corner.condition) for plan in hull) - 1
-        for corner in envelope.corners()
-    )
+    worst, at = 0.0, STATED_CONE.corners[0]
+    for corner in envelope.corners():
+        least_s = min(cost_s(plan.costs, corner.condition) for plan in hull)
+        if least_s > 0 and corner.cost_s / least_s - 1 > worst:
+            worst, at = corner.cost_s / least_s - 1, corner.condition
+    return worst, at
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,15 @@ times can be calibrated on them, and some other cut may turn out to be worth hav
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.planning.candidates import behind_activations, codec_ways, interior
-from isthmus.planning.cheapest_plan import PlanCosts
-from isthmus.planning.envelope import STATED_CONE, Condition, Envelope, cost_s
-from isthmus.planning.frontier import FrontierPlan, frontier
+from isthmus.planning.candidates import behind_activations, codec_ways, interior, latency_gap
+from isthmus.planning.envelope import cost_s
+from isthmus.planning.frontier import frontier
 from isthmus.types.cut import device_layers
 from isthmus.types.graph import ModelGraph
 
@@ -70,11 +68,11 @@ def missing_cuts(
     ways = [(way, frontier(way).plans) for way in codec_ways(graph, device_s, server_s)]
 
     def most_lost() -> float:
-        return max(_gap(way, hull, kept.values())[0] for way, hull in ways)
+        return max(latency_gap(way, hull, kept.values())[0] for way, hull in ways)
 
     first_ratio = most_lost()
     for way, hull in ways:
-        gap_ratio, at = _gap(way, hull, kept.values())
+        gap_ratio, at = latency_gap(way, hull, kept.values())
         while gap_ratio > _NOISE_RATIO and len(added) < most:
             best = min(hull, key=lambda plan: cost_s(plan.costs, at))
             cut = behind_activations(graph, best.tensors)
@@ -83,23 +81,5 @@ def missing_cuts(
                 break
             kept[cut] = device
             added.append(cut)
-            gap_ratio, at = _gap(way, hull, kept.values())
+            gap_ratio, at = latency_gap(way, hull, kept.values())
     return MissingCuts(tuple(added), first_ratio, most_lost())
-
-
-def _gap(
-    way: PlanCosts, hull: Sequence[FrontierPlan], kept: Collection[frozenset[int]]
-) -> tuple[float, Condition]:
-    """Return how much slower the best kept plan can be than the best of all, and where."""
-    envelope = Envelope(STATED_CONE)
-    whole = frozenset(range(len(way.graph.layers)))
-    for index, device in enumerate([whole, frozenset[int](), *kept]):
-        costs = way.of(device)
-        if math.isfinite(costs[1]):
-            envelope.add(index, costs)
-    worst, at = 0.0, STATED_CONE.corners[0]
-    for corner in envelope.corners():
-        least_s = min(cost_s(plan.costs, corner.condition) for plan in hull)
-        if least_s > 0 and corner.cost_s / least_s - 1 > worst:
-            worst, at = corner.cost_s / least_s - 1, corner.condition
-    return worst, at
