@@ -68,8 +68,15 @@ def test_a_remote_request_tells_of_link_and_server(beliefs):
 def test_an_exchange_that_was_given_up_slows_the_link(beliefs):
     before = beliefs.estimate.predicted_s(100_000, 0)
     for _ in range(5):
-        beliefs.learn_cancelled(100_000, 10 * before, 1e9)
+        beliefs.learn_cancelled(plan(REMOTE, "file"), 100_000, 10 * before, 1e9)
     assert beliefs.estimate.predicted_s(100_000, 0) > 1.5 * before
+
+
+def test_what_the_server_needs_is_not_held_against_the_link(beliefs):
+    before = beliefs.estimate
+    loading = plan({**REMOTE, "connect": 0.020, "wait": 2.0}, "file")
+    beliefs.learn_cancelled(loading, 100_000, 2.1, 1e9)
+    assert beliefs.estimate is before
 
 
 def test_probes_tell_of_one_site(beliefs):

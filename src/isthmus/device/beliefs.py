@@ -19,6 +19,7 @@ __all__ = ["Beliefs"]
 
 _DEVICE_STAGES = ("decode", "preprocess", "head", "encode", "tail")
 _SERVER_STAGES = ("server_decode", "server")
+_NOT_LINK_STAGES = ("connect", "wait", *_SERVER_STAGES)
 
 
 class Beliefs:
@@ -86,10 +87,20 @@ class Beliefs:
             )
         )
 
-    def learn_cancelled(self, sent_bytes: int, elapsed_s: float, window_bytes: float) -> None:
-        """Learn from an exchange that was given up: it would have taken longer."""
+    def learn_cancelled(
+        self, plan: Plan, sent_bytes: int, elapsed_s: float, window_bytes: float
+    ) -> None:
+        """Learn from an exchange that was given up: it would have taken longer.
+
+        Args:
+            plan: What the server's part, and connecting, were predicted to take by.
+            sent_bytes: Size of the message.
+            elapsed_s: How long it was waited for, seconds.
+            window_bytes: What the connection might send at first.
+        """
+        network_s = max(elapsed_s - _sum(plan.stages_s, _NOT_LINK_STAGES), 0.0)
         self.believe(
-            self._estimate.observe_cancelled(sent_bytes, elapsed_s, window_bytes=window_bytes)
+            self._estimate.observe_cancelled(sent_bytes, network_s, window_bytes=window_bytes)
         )
 
     def learn_device(self, work_s: float, observed_s: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from isthmus.estimation.residuals import Residuals
 from isthmus.loading.bundle import Bundle, open_bundle
 from isthmus.planning.decide import decide, will_be_late
 from isthmus.planning.midway import decide_midway
+from isthmus.profiling.departures import departures
 from isthmus.profiling.probe import probe_link
 from isthmus.runtime.clock import FULL_PACE, Pace, now_s
 from isthmus.runtime.heads import Heads
@@ -58,7 +60,8 @@ class Device:
 
     For every input it decides where the input is prepared, where the network is cut and which
     network runs, carries that out, and falls back to the best local plan if the server fails.
-    Requests are carried out one at a time; several threads may call ``infer``.
+    Requests are carried out one at a time; several threads may call ``infer``. A process that is
+    forked off has to open its own: the connection, the threads and the lock are the parent's.
 
     Examples:
         ::
@@ -110,8 +113,10 @@ class Device:
         self._rules = rules or Rules()
         self._timeout_s = timeout_s
         self._pace = pace
+        self._threads = threads
         self._lock = threading.Lock()
         self._is_closed = False
+        self._process_id = os.getpid()
         self._heads = Heads(self._bundle.head_path, threads=threads)
         rows = _rows_of(self._table, self._rules)
         self._heads.load(rows)
@@ -152,8 +157,11 @@ class Device:
     def close(self) -> None:
         """Close the connection and give the networks' memory back; may be called twice.
 
-        A request that is being answered is answered first; none is taken any more.
+        A request that is being answered is answered first; none is taken any more. In a process
+        that was forked off, nothing happens.
         """
+        if os.getpid() != self._process_id:
+            return
         self._prober.close()
         with self._lock:
             self._is_closed = True
@@ -191,6 +199,20 @@ class Device:
         """
         return () if self._watch is None else self._watch.disagreements
 
+    @property
+    def decodes_alike(self) -> bool:
+        """Whether the server makes the same pixels of photographs, as far as is known.
+
+        If not, it is sent none to decode unless the rules allow that (``allow_other_pixels``).
+        """
+        return self._watch is None or self._watch.decodes_alike
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """In words, where device or server is not as profiled (threads, onnxruntime's version)."""
+        server = {} if self._watch is None else self._watch.metadata
+        return departures(self._bundle.profile or {}, threads=self._threads, server=server)
+
     def labels(self, variant: str) -> tuple[str, ...]:
         """Return the names of a network's classes by index; empty if it has none."""
         return self._bundle.variants[variant].labels
@@ -211,9 +233,10 @@ class Device:
             NoPlanError: If no plan satisfies the rules.
             RemoteError: If the server failed and the rules allow no local plan.
             CodecError: If a tensor could not be encoded and the rules allow no local plan.
-            ValueError: If the device is closed.
+            ValueError: If the device is closed, or was opened by another process.
         """
         wanted = _with_deadline(rules or self._rules, deadline_s)
+        self._check_process()
         with self._lock:
             self._check_open()
             outcome = self._infer(image, wanted)
@@ -226,13 +249,20 @@ class Device:
         Raises:
             ImageError: If the bytes are no image.
             NoPlanError: If no plan satisfies the rules.
-            ValueError: If the device is closed.
+            ValueError: If the device is closed, or was opened by another process.
         """
         job = Job(image, StageTimes())
         wanted = rules or self._rules
+        self._check_process()
         with self._lock:
             self._check_open()
             return self._timed_decision(job, wanted)[1]
+
+    def _check_process(self) -> None:
+        # Two processes on one connection would get each other's answers, and the lock may have
+        # been taken for ever by a thread that is not here.
+        if os.getpid() != self._process_id:
+            raise ValueError("the device was opened by another process: open one in this process")
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -263,6 +293,7 @@ class Device:
         """Decide, carry out, learn; and answer locally if the server fails."""
         conditions, plan = self._timed_decision(job, rules)
         replaced: tuple[Plan, ...] = ()
+        sent_bytes, patience_s = 0, self._timeout_s
         try:
             prepared = self._runner.prepare(plan.row, job)
             if not plan.row.is_local:
@@ -272,14 +303,18 @@ class Device:
                     prepared = self._runner.prepare(plan.row, job)
             if plan.hedge is not None:
                 return self._hedged_answer(plan, prepared, job, conditions, rules, begun_at_s)
-            run = self._runner.send(prepared, job, timeout_s=self._patience_s(plan, rules))
+            sent_bytes = prepared.sent_bytes
+            patience_s = self._patience_s(plan, rules, now_s() - begun_at_s)
+            run = self._runner.send(prepared, job, timeout_s=patience_s)
             if not replaced:
                 self._beliefs.learn(plan, conditions, job.times.seconds, run)
             elif run.sent_bytes:  # the stages are those of two plans, but the exchange is one's
                 self._beliefs.learn_exchange(run, conditions.window_bytes)
             return _Answer(run, plan, job.times, _source(plan), replaced=replaced)
         except (RemoteError, CodecError) as failure:
-            self._learn_from(failure, plan, rules, conditions.window_bytes)
+            if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
+                self._beliefs.learn_cancelled(plan, sent_bytes, patience_s, conditions.window_bytes)
+            self._report(failure, plan, is_cut_short=patience_s < self._timeout_s)
             replaced = (*replaced, plan)
             try:
                 _, plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s))
@@ -338,18 +373,18 @@ class Device:
             return _Answer(done.run, plan, done.times, _source(plan), hedge=done.hedge)
         if done.failure is None:
             self._beliefs.learn_cancelled(
-                prepared.sent_bytes, done.cancelled_after_s, conditions.window_bytes
+                plan, prepared.sent_bytes, done.cancelled_after_s, conditions.window_bytes
             )
         elif self._watch is not None:
             self._watch.report(done.failure, plan.row)
         error = f"{type(done.failure).__name__}: {done.failure}" if done.failure else ""
         return _Answer(done.run, plan, done.times, "device", error, done.hedge)
 
-    def _patience_s(self, plan: Plan, rules: Rules) -> float:
-        """Return how long to wait for the server: not beyond a deadline that seemed possible."""
-        if rules.deadline_s is None or will_be_late(plan):
+    def _patience_s(self, plan: Plan, rules: Rules, spent_s: float) -> float:
+        """Return how long to wait for the server: not beyond a deadline that seems possible."""
+        if rules.deadline_s is None or will_be_late(plan) or spent_s >= rules.deadline_s:
             return self._timeout_s
-        return min(self._timeout_s, rules.deadline_s)
+        return min(self._timeout_s, rules.deadline_s - spent_s)
 
     def _timed_decision(self, job: Job, rules: Rules) -> tuple[Conditions, Plan]:
         _ = job.facts  # reading the header counts as decoding
@@ -383,21 +418,16 @@ class Device:
             server_slowdown=server.mean,
             server_slowdown_sd=server.sd,
             unit_ready_s=self._watch.unit_ready_s,
+            decodes_alike=self._watch.decodes_alike,
             window_bytes=self._transport.window_bytes(beliefs.link.rtt_s),
             safety_sds=beliefs.safety_sds,
         )
 
-    def _learn_from(
-        self, failure: RemoteError | CodecError, plan: Plan, rules: Rules, window_bytes: float
-    ) -> None:
-        is_late = False
-        if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
-            patience_s = self._patience_s(plan, rules)
-            is_late = patience_s < self._timeout_s
-            self._beliefs.learn_cancelled(round(plan.sent_bytes), patience_s, window_bytes)
+    def _report(self, failure: RemoteError | CodecError, plan: Plan, *, is_cut_short: bool) -> None:
+        """Tell the watch of a failure; an answer that was cut short at its deadline is none."""
         if self._watch is None or isinstance(failure, CodecError):
             return
-        if is_late:
+        if is_cut_short and isinstance(failure, RemoteTimeoutError):
             self._watch.doubt()
         else:
             self._watch.report(failure, plan.row)
