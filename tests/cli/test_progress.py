@@ -61,3 +61,17 @@ def test_nothing_is_shown_where_nobody_looks(capsys):
         bars.begin("task", 1)
         bars.advance("step")
     assert capsys.readouterr() == ("", "")
+
+
+def test_long_details_take_no_room_from_bars_and_times(monkeypatch):
+    made = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(progress, "console", lambda **_: made)
+    with progress_bars() as bars:
+        bars.begin("input pipeline", 3)
+        bars.advance("short")
+        bars.advance("a photograph of 4096 x 3328 pixels for efficientnet-lite0")
+    last = shown(made.file)[-1].removeprefix("\x1b[2K").rstrip()
+    assert len(last) == 80
+    assert last.index("2/3") == len("input pipeline    ") + 1 + 20 + 1  # a bar of 20 before it
+    assert last[40:].count("…") == 1
+    assert last.endswith("…")

@@ -14,10 +14,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from isthmus.cli.output import console
 
 __all__ = ["progress_bars"]
+
+_BAR_WIDTH = 20
 
 
 class _Bars:
@@ -50,12 +53,18 @@ def progress_bars() -> Iterator[_Bars]:
     errors = console(stderr=True)
     bars = Progress(
         TextColumn("{task.description:<18}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=_BAR_WIDTH),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim", markup=False),
+        TextColumn(
+            "{task.fields[detail]}",
+            style="dim",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
         console=errors,
+        expand=True,  # so that what is told beside a bar takes no room from it
         disable=not errors.is_terminal,
     )
     try:
