@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -67,3 +68,22 @@ def test_a_reply_that_is_no_json_object_is_a_bad_reply(reply):
 def test_a_refusal_is_passed_on():
     with pytest.raises(ServerRefusedError, match="another file"):
         RemoteServer(Transport(ServerRefusedError(409, "another file"))).register_tail(ROW, "")
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"samples_s": [math.nan]},
+        {"samples_s": [0.1, -0.1]},
+        {"load_s": math.inf},
+        {"resident_bytes": math.inf},
+        {"samples_s": 0.1},
+        {"load_s": None},
+    ],
+)
+def test_figures_that_nothing_could_have_are_a_bad_reply(figures):
+    """A background look would have learned of them, and ended with a traceback."""
+    usual = {"samples_s": [0.1, 0.2], "load_s": 1.0, "resident_bytes": 100}
+    assert RemoteServer(Transport(json.dumps(usual).encode())).measure("m").load_s == 1.0
+    with pytest.raises(BadReplyError, match="figures"):
+        RemoteServer(Transport(json.dumps(usual | figures).encode())).measure("m")

@@ -6,6 +6,7 @@ It carries out no plans (``plan_runner`` does) and repeats nothing that fails.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,13 +96,13 @@ class RemoteServer:
         wanted = {"repetitions": repetitions, "budget_s": 1.0}
         reply = self._ask("POST", path, wanted, timeout_s=_LOAD_TIMEOUT_S)
         try:
-            return UnitFigures(
-                tuple(float(seconds) for seconds in reply["samples_s"]),
-                float(reply["load_s"]),
-                int(reply["resident_bytes"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            samples_s = tuple(float(seconds) for seconds in reply["samples_s"])
+            load_s, resident_bytes = float(reply["load_s"]), int(reply["resident_bytes"])
+            if not all(0 <= seconds < math.inf for seconds in (*samples_s, load_s)):
+                raise ValueError("no time that something could take")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadReplyError(f"{path}: the reply lacks figures: {error!r}") from error
+        return UnitFigures(samples_s, load_s, resident_bytes)
 
     def _ask(
         self,
