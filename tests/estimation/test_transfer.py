@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.errors import ConditionsError
-from isthmus.estimation.transfer import INITIAL_WINDOW_BYTES, exchange_s, stall_s
+from isthmus.estimation.transfer import INITIAL_WINDOW_BYTES, exchange_s
 from isthmus.types.link import Link
 
 LINK = Link(1e6, 4e6, 0.1)
@@ -28,7 +28,7 @@ def sent_by_rounds_s(rate, rtt_s, size, window):
 def test_an_upload_takes_as_long_as_sending_it_window_by_window(rate, rtt_s, size, window):
     link = Link(rate, 1e9, rtt_s)
     expected_s = sent_by_rounds_s(rate, rtt_s, size, window)
-    assert size / rate + stall_s(link, size, window) == pytest.approx(expected_s)
+    assert size / rate + link.stall_s(size, window) == pytest.approx(expected_s)
 
 
 def test_an_open_wide_connection_costs_a_round_trip_and_the_bytes():

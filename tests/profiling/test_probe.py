@@ -4,7 +4,6 @@ import pytest
 
 from isthmus.errors import NoPlanError, ServerUnreachableError
 from isthmus.estimation.link import LinkEstimate
-from isthmus.estimation.transfer import stall_s
 from isthmus.profiling.probe import probe_again, probe_link
 from isthmus.runtime import codecs, protocol
 from isthmus.runtime.heads import Heads
@@ -127,7 +126,7 @@ def test_slow_start_while_probing_is_not_the_links_rate():
 
         def exchange(self, *arguments, **named):
             one = self.path.exchange(*arguments, **named)
-            lost_s = stall_s(Link(1e6, 1e6, 0.1), one.sent_bytes, INITIAL_WINDOW_BYTES)
+            lost_s = Link(1e6, 1e6, 0.1).stall_s(one.sent_bytes, INITIAL_WINDOW_BYTES)
             return dataclasses.replace(one, elapsed_s=one.elapsed_s + lost_s)
 
     link = probe_link(runner(Slow()), ROW, PHOTOGRAPHS).link

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 from isthmus.errors import ConditionsError
-from isthmus.types.link import INITIAL_WINDOW_BYTES, Link, stall_rounds
+from isthmus.types.link import INITIAL_WINDOW_BYTES, Link
 
-__all__ = ["INITIAL_WINDOW_BYTES", "exchange_s", "stall_s"]
+__all__ = ["INITIAL_WINDOW_BYTES", "exchange_s"]
 
 
 def exchange_s(
@@ -65,28 +65,9 @@ def exchange_s(
     seconds += received_bytes / link.downlink_bytes_per_s
     if not is_connected:
         seconds += (1 + tls_rounds) * link.rtt_s
-    seconds += stall_s(link, sent_bytes, window_bytes if is_connected else _first(window_bytes))
+    seconds += link.stall_s(sent_bytes, window_bytes if is_connected else _first(window_bytes))
     back = Link(link.downlink_bytes_per_s, link.uplink_bytes_per_s, link.rtt_s)
-    return seconds + stall_s(back, received_bytes, _first(window_bytes))
-
-
-def stall_s(link: Link, sent_bytes: float, window_bytes: float) -> float:
-    """Return what slow start costs an upload beyond its bytes over the rate, seconds.
-
-    Args:
-        link: The path.
-        sent_bytes: Size of the upload.
-        window_bytes: What may be under way at first, positive; infinite: nothing is lost.
-
-    Raises:
-        ConditionsError: If the window is not positive.
-
-    Examples:
-        >>> round(stall_s(Link(1e6, 1e6, 0.1), 60_000, 15_000), 3)
-        0.155
-    """
-    stalls_s = link.stalls_s(window_bytes)
-    return stalls_s[min(stall_rounds(sent_bytes, window_bytes), len(stalls_s) - 1)]
+    return seconds + back.stall_s(received_bytes, _first(window_bytes))
 
 
 def _first(window_bytes: float) -> float:

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from isthmus.planning.decide import predict
 from isthmus.types.conditions import Conditions
-from isthmus.types.link import stall_rounds
 from isthmus.types.plan import Plan, PlanTable, Rules
 
 __all__ = ["decide_midway", "with_size"]
@@ -85,13 +84,9 @@ def decide_midway(
 def with_size(plan: Plan, conditions: Conditions, sent_bytes: float) -> Plan:
     """Return a remote plan as it is predicted when it sends so many bytes."""
     link, window_bytes = conditions.link, conditions.window_bytes
-    stalls_s = link.stalls_s(window_bytes)
-
-    def stall_s(size: float) -> float:
-        return stalls_s[min(stall_rounds(size, window_bytes), len(stalls_s) - 1)]
-
     more_s = (sent_bytes - plan.sent_bytes) / link.uplink_bytes_per_s
-    more_s += stall_s(sent_bytes) - stall_s(plan.sent_bytes)
+    more_s += link.stall_s(sent_bytes, window_bytes)
+    more_s -= link.stall_s(plan.sent_bytes, window_bytes)
     return replace(
         plan,
         sent_bytes=sent_bytes,

@@ -1,4 +1,4 @@
-"""Link: the estimated state of the path to a server at one instant."""
+"""Link: the estimated state of the path to a server at one instant. It estimates nothing itself."""
 
 from __future__ import annotations
 
@@ -121,6 +121,19 @@ class Link:
         most = self.rounds_to_fill(window_bytes)
         sent_s = window_bytes / self.uplink_bytes_per_s if most else 0.0
         return tuple(k * self.rtt_s - sent_s * (2**k - 1) for k in range(most + 1))
+
+    def stall_s(self, sent_bytes: float, window_bytes: float) -> float:
+        """Return what slow start costs an upload of so many bytes, seconds; see ``stalls_s``.
+
+        Raises:
+            ConditionsError: If the window is less than a byte.
+
+        Examples:
+            >>> round(Link(1e6, 1e6, 0.1).stall_s(60_000, 15_000), 3)
+            0.155
+        """
+        stalls_s = self.stalls_s(window_bytes)
+        return stalls_s[min(stall_rounds(sent_bytes, window_bytes), len(stalls_s) - 1)]
 
 
 def stall_rounds(sent_bytes: float, window_bytes: float) -> int:
