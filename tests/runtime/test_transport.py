@@ -2,6 +2,7 @@ import contextlib
 import socket
 import struct
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
