@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -6,12 +7,13 @@ from isthmus.building.build import build_bundle
 from isthmus.errors import BundleError
 from isthmus.estimation.regression import LayerRegression, LinearModel
 from isthmus.estimation.site_model import Loading, SiteModel
-from isthmus.loading.bundle import open_bundle, save_profile
+from isthmus.loading.bundle import Candidate, open_bundle, save_profile
 from isthmus.loading.onnx_file import load_graph
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
 from isthmus.profiling.predicted_table import predict_table
-from isthmus.types.plan import STAGES
+from isthmus.runtime.image_codecs import IMAGE_CODECS
+from isthmus.types.plan import STAGES, PlanRow
 
 LINK = {"uplink_bytes_per_s": 1e6, "downlink_bytes_per_s": 1e7, "rtt_s": 0.01}
 
@@ -116,3 +118,14 @@ def test_limits_and_an_unknown_error_are_told(profiled, graphs):
     assert "made up" in warnings
     assert any("takes 16" in warning for warning in warnings)
     assert any("error is unknown" in warning for warning in warnings)
+
+
+def test_resized_photographs_send_what_their_codec_makes_of_them(bundle, graphs):
+    sizes = {}
+    for codec in IMAGE_CODECS:
+        row = PlanRow("small", "resized", codec=codec, unit="small.image", has_pixels=True)
+        asked = dataclasses.replace(bundle, candidates=(Candidate(row),))
+        table = predict_table(asked, graphs, site(0.02), server=site(0.002)).table
+        sizes[codec] = table.sent_bytes[0]
+    assert sorted(sizes, key=sizes.get) == ["jpeg-75", "jpeg-85", "jpeg-95", "webp-lossless"]
+    assert sizes["webp-lossless"] == pytest.approx(400 + 1.53 * 16 * 16)
