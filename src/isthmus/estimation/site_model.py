@@ -1,7 +1,7 @@
 """SiteModel: what any network would take on a site, predicted from what some networks took there.
 
 A prediction is worth what its error is: every model carries that of networks it was not fitted
-on, and every prediction a spread. It measures nothing and reads no file (``loading.site_model``).
+on, and every prediction a spread. It measures nothing and reads no file (``profiling.site_model_file``).
 """
 
 from __future__ import annotations
