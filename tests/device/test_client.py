@@ -12,19 +12,22 @@ import pytest
 from isthmus import Device, Rules
 from isthmus.building.build import build_bundle
 from isthmus.device import client, prober, probes
-from isthmus.errors import RemoteTimeoutError
+from isthmus.device.hedged import HedgedRun, HedgedSender
+from isthmus.device.server_watch import ServerWatch
+from isthmus.errors import RemoteTimeoutError, ServerUnreachableError
 from isthmus.lab.server_process import ServerProcess
 from isthmus.lab.shaper import ShapedLink
 from isthmus.loading.bundle import open_bundle, save_profile
 from isthmus.planning.columns import columns_for
 from isthmus.planning.plan_table import PlanEntry, compile_table, link_terms
-from isthmus.runtime.plan_runner import PlanRunner
+from isthmus.runtime.plan_runner import PlanRunner, Run
 
 LINK = {"uplink_bytes_per_s": 1e7, "downlink_bytes_per_s": 1e7, "rtt_s": 0.002}
 COSTS = {"file": (0.0, 0.002), "resized": (0.03, 0.002),
          "tensor": (0.03, 0.002), "split": (0.05, 0.002)}  # fmt: skip
 ONLY_FILES = Rules(families=frozenset({"file"}))
 REQUESTS = 25
+LOST = ServerUnreachableError("gone")
 ONE_DECODER = Rules("least_latency", families=frozenset({"file", "local"}))
 
 
@@ -157,3 +160,24 @@ def test_an_answer_is_waited_for_until_the_deadline_and_not_from_when_it_is_sent
         outcome = device.infer(photographs[0])
         assert (outcome.source, outcome.error) == ("fallback", "RemoteTimeoutError: late")
         assert 0 < waited_s[0] <= 1.0
+
+
+@pytest.mark.parametrize(("failure", "told"), [(None, "doubt"), (LOST, "report")])
+def test_the_watch_hears_of_every_exchange_that_a_hedge_answered_for(
+    bundle, server, photographs, monkeypatch, failure, told
+):
+    """A server that swallows requests would be asked again and again."""
+
+    def won(self, prepared, job, hedge, **instants):
+        assert hedge.is_local
+        return HedgedRun(Run({}), job.times, "won", failure, 0.0 if failure else 1.0)
+
+    heard = []
+    monkeypatch.setattr(HedgedSender, "send", won)
+    monkeypatch.setattr(ServerWatch, "doubt", lambda self: heard.append("doubt"))
+    monkeypatch.setattr(ServerWatch, "report", lambda self, *_: heard.append("report"))
+    rules = Rules(families=ONE_DECODER.families, deadline_s=60.0, hedge_above_ratio=0.0)
+    with Device(bundle, server=server.url, rules=rules, is_probing=False) as device:
+        outcome = device.infer(photographs[0])
+    assert (outcome.source, outcome.hedge) == ("device", "won")
+    assert heard == [told]

@@ -375,6 +375,8 @@ class Device:
             self._beliefs.learn_cancelled(
                 plan, prepared.sent_bytes, done.cancelled_after_s, conditions.window_bytes
             )
+            if self._watch is not None:
+                self._watch.doubt()
         elif self._watch is not None:
             self._watch.report(done.failure, plan.row)
         error = f"{type(done.failure).__name__}: {done.failure}" if done.failure else ""
