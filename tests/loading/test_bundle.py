@@ -496,3 +496,12 @@ def test_arrays_are_little_endian_float64_in_the_documents_order(profiled):
     assert coefficient(1, "upload", "uplink_s_per_byte") == 5e4
     assert coefficient(1, "upload", "rtt_s") == 0.5
     assert struct.unpack("<2d", (folder / "agreement.f64").read_bytes()) == (1.0, 0.95)
+
+
+def test_another_folder_is_not_told_to_be_built_over(tmp_path):
+    (tmp_path / "models").mkdir()
+    with pytest.raises(BundleError, match="models is a folder, but no bundle") as told:
+        open_bundle(tmp_path / "models")
+    assert "isthmus build" not in str(told.value)
+    with pytest.raises(BundleError, match="isthmus build MODELS -o"):
+        open_bundle(tmp_path / "nothing")

@@ -184,7 +184,10 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    return _read_json(folder / _MANIFEST, f"`isthmus build MODELS -o {folder}` makes one")
+    path = folder / _MANIFEST
+    if folder.is_dir() and not path.exists():  # of models, perhaps: not to be built over
+        raise BundleError(f"{folder} is a folder, but no bundle: it has no {_MANIFEST}")
+    return _read_json(path, f"`isthmus build MODELS -o {folder}` makes one")
 
 
 def _bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
