@@ -57,6 +57,7 @@ def run(monkeypatch):
         (["--fastest"], Rules("least_latency")),
         (["--deadline", "80ms", "--mode", "prefer_edge", "--max-sent-bytes", "9"],
          Rules(deadline_s=0.08, mode="prefer_edge", max_sent_bytes=9)),
+        (["--allow-other-pixels"], Rules(allow_other_pixels=True)),
         (["--variant", "small", "--no-pixels-leave"],
          Rules(variants=frozenset({"small"}), no_pixels_leave=True)),
         (["--deadline", "1s", "--hedge", "5%"], Rules(deadline_s=1.0, hedge_above_ratio=0.05)),

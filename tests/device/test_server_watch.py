@@ -259,6 +259,7 @@ def test_closing_interrupts_a_look(server, clock):
 def test_a_server_that_decodes_otherwise_is_told_whenever_it_is_looked_at(watch, server):
     assert watch.look()
     assert watch.disagreements == ()
+    assert watch.decodes_alike
     here = fingerprint()
     others = [min(level + 30, 255) for level in here["golden_pixels"]]
     server.metadata = {"libraries": {"pillow": "9.0"}, "golden_pixels": others}
@@ -266,6 +267,9 @@ def test_a_server_that_decodes_otherwise_is_told_whenever_it_is_looked_at(watch,
     (what,) = watch.disagreements
     assert "decode 30 grey levels apart" in what
     assert "Pillow 9.0" in what
+    assert not watch.decodes_alike
+    assert watch.metadata == server.metadata
     server.metadata = here
     assert watch.look()
+    assert watch.decodes_alike
     assert watch.disagreements == ()

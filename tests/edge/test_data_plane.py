@@ -220,6 +220,7 @@ def test_models_and_versions_are_found_by_name(plane):
 
 def test_metadata(plane):
     assert plane.metadata()["name"] == "isthmus"
+    assert plane.metadata()["threads"] == 1
     assert {"binary_tensor_data", "parameters", "isthmus"} <= set(plane.metadata()["extensions"])
     assert plane.model_metadata("photo.image") == {
         "name": "photo.image",

@@ -61,6 +61,32 @@ def test_by_default_it_takes_the_most_accurate_network_by_its_fastest_plan():
     assert (plan.index, plan.slack_s) == (1, math.inf)
 
 
+def test_a_server_that_makes_other_pixels_is_sent_nothing_to_decode():
+    """A resized row is one of them: it sends the file where that is the smaller one."""
+    table = table_of(
+        entry("local", 0.1),
+        entry("file", 0.0, 0.01, 500.0),
+        entry("resized", 0.0, 0.02, 500.0),
+        entry("tensor", 0.0, 0.03, 500.0),
+        entry("split", 0.0, 0.04, 500.0),
+    )
+    alike, other = Conditions(FAST, PHOTO), Conditions(FAST, PHOTO, decodes_alike=False)
+    allowed = dataclasses.replace(FASTEST, allow_other_pixels=True)
+    assert decide(table, alike, FASTEST).row.family == "file"
+    assert [plan.row.family for plan in predict(table, other, FASTEST)] == [
+        "local", "tensor", "split",
+    ]  # fmt: skip
+    assert decide(table, other, FASTEST).row.family == "tensor"
+    assert decide(table, other, allowed).row.family == "file"
+    found = decide_many(table, [alike, other, alike], FASTEST)
+    assert [table.rows[index].family for index in found.index] == ["file", "tensor", "file"]
+    only = dataclasses.replace(FASTEST, families=frozenset({"file"}))
+    with pytest.raises(
+        NoPlanError, match=r"to other pixels \(allow_other_pixels is off\) excludes 2"
+    ):
+        decide(table, other, only)
+
+
 def test_most_accurate_passes_over_what_is_never_ready():
     table = table_of(
         entry("file", 0.0, 0.02, 500.0, accuracy=0.8),

@@ -90,6 +90,13 @@ def test_exclusions_are_counted_and_nothing_left_is_an_error():
     found = explain(TABLE, NOW, Rules(no_pixels_leave=True, variants=frozenset({"net"})))
     assert found.excluded == {"variants net": 1, "no_pixels_leave": 2}
     assert explain(TABLE, NOW, Rules()).excluded == {}
+
+
+def test_it_says_that_a_server_makes_other_pixels():
+    elsewhere = dataclasses.replace(NOW, decodes_alike=False)
+    (why,) = explain(TABLE, elsewhere, Rules()).excluded
+    assert why == "the server decodes photographs to other pixels (allow_other_pixels is off)"
+    assert explain(TABLE, elsewhere, Rules(allow_other_pixels=True)).excluded == {}
     with pytest.raises(NoPlanError):
         explain(TABLE, NOW, Rules(variants=frozenset({"none"})))
     alone = explain(TABLE, NOW, Rules(mode="only_device", variants=frozenset({"small"})))

@@ -103,20 +103,29 @@ def test_another_bundle_of_the_same_network_profits(bundle, server, store, runs,
     assert profile(open_bundle(tmp_path / "copy"), server, store).runs == 0
 
 
-def test_what_another_server_version_answered_is_measured_again(bundle, server, store, monkeypatch):
+@pytest.mark.parametrize("change", [{"onnxruntime": "99.1"}, {"threads": 64}])
+def test_what_another_server_version_answered_is_measured_again(
+    bundle, server, store, monkeypatch, change
+):
     profile(bundle, server, store)
     metadata = RemoteServer.metadata
 
-    def newer(self):
+    def other(self):
         told = metadata(self)
-        return {**told, "libraries": {**told["libraries"], "onnxruntime": "99.1"}}
+        if "threads" in change:
+            return {**told, **change}
+        return {**told, "libraries": {**told["libraries"], **change}}
 
-    monkeypatch.setattr(RemoteServer, "metadata", newer)
+    monkeypatch.setattr(RemoteServer, "metadata", other)
     report = profile(bundle, server, store)
     local = [c.row for c in bundle.candidates if c.row.is_local]
     assert report.kept == len(local) > 0  # they took no server
-    versions = {one.key.server_runtime.split(",")[0] for one in store.stored() if one.key.server}
-    assert versions == {f"onnxruntime {ONNXRUNTIME_VERSION}", "onnxruntime 99.1"}
+    told = {one.key.server_runtime for one in store.stored() if one.key.server}
+    assert len(told) == 2
+    (name, value), now = next(iter(change.items())), f"onnxruntime {ONNXRUNTIME_VERSION}"
+    assert sum(f"{name} {value}" in one for one in told) == 1
+    assert sum(now in one for one in told) == (2 if "threads" in change else 1)
+    assert open_bundle(bundle.path).profile["server_threads"] == change.get("threads", 1)
     assert {one.key.server_runtime for one in store.stored() if not one.key.server} == {""}
 
 
@@ -124,6 +133,7 @@ def test_a_server_that_tells_no_versions_is_one_of_its_own():
     assert server_runtime({"name": "triton", "version": "2.50"}) == ""
     assert server_runtime({"libraries": ["onnxruntime"]}) == ""
     assert server_runtime({"libraries": {"pillow": "11", "zlib": "1.3"}}) == "pillow 11"
+    assert server_runtime({"libraries": {"pillow": "11"}, "threads": 4}) == "pillow 11, threads 4"
 
 
 def test_fresh_measures_all_again(bundle, server, store):

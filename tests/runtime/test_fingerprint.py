@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from isthmus.runtime.fingerprint import PIXEL_TOLERANCE, disagreements, fingerprint
+from isthmus.runtime.fingerprint import PIXEL_TOLERANCE, decodes_alike, disagreements, fingerprint
 
 HERE = fingerprint()
 
@@ -50,6 +50,22 @@ def test_pixels_that_are_none_are_said_to_be_unknown(there, pixels):
 def test_pixels_that_are_no_numbers_are_apart(there):
     there["golden_pixels"][0] = float("nan")
     assert len(disagreements(HERE, there)) == 1
+
+
+@pytest.mark.parametrize(("apart", "is_alike"), [(0, True), (PIXEL_TOLERANCE, True),
+    (PIXEL_TOLERANCE + 1, False), (float("nan"), False)])  # fmt: skip
+def test_pixels_decide_whether_a_server_decodes_alike(there, apart, is_alike):
+    there["golden_pixels"][7] += apart
+    there["libraries"]["pillow"] = "0.1"
+    assert decodes_alike(HERE, there) is is_alike
+
+
+def test_a_server_decodes_otherwise_if_its_pixels_are_unknown_or_it_reads_fewer_formats(there):
+    assert decodes_alike(HERE, {"name": "of others"}), "nothing is known against it"
+    assert not decodes_alike(HERE, {**there, "golden_pixels": None})
+    there["libraries"]["webp"] = "absent"
+    assert not decodes_alike(HERE, there)
+    assert decodes_alike(there, HERE), "what the device cannot read, the server can"
 
 
 def test_a_side_without_webp_is_named(there):

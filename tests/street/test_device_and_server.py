@@ -14,6 +14,7 @@ from PIL import Image
 
 import isthmus_zoo
 from isthmus import Device, Rules
+from isthmus.device import server_watch
 from isthmus.errors import CodecError
 from isthmus.lab.server_process import ServerProcess
 from isthmus.lab.shaper import ShapedLink
@@ -180,6 +181,23 @@ def test_a_plan_that_gave_way_to_another_midway_is_told(slow_bundle, server):
     assert [plan.row for plan in outcome.replaced] == [expected.row]
     assert (outcome.source, outcome.plan.row.family) == ("device", "local")
     assert (outcome.error, outcome.sent_bytes) == ("", 0)
+
+
+def test_a_server_that_decodes_otherwise_is_sent_no_photograph(
+    slow_bundle, server, photograph, monkeypatch
+):
+    """And says so, as it does of other threads than those that were profiled."""
+    here = server_watch.fingerprint()
+    others = [255 - level for level in here["golden_pixels"]]
+    monkeypatch.setattr(server_watch, "fingerprint", lambda: {**here, "golden_pixels": others})
+    rules = replace(_LITE0, families=frozenset({"file", "resized", "tensor"}))
+    with Device(slow_bundle, server=server.url, rules=rules, threads=2) as device:
+        assert device.infer(photograph).plan.row.family == "tensor"
+        allowed = replace(rules, allow_other_pixels=True)
+        assert device.infer(photograph, rules=allowed).plan.row.family == "file"
+        assert "grey levels apart" in device.disagreements[0]
+        assert ["2 threads" in told for told in device.departures] == [True]
+        assert not device.decodes_alike
 
 
 def test_no_pixels_leave(slow_bundle, server, photograph):

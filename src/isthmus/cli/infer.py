@@ -58,8 +58,14 @@ def command(
     with Device(opened, server=server, rules=rules, threads=threads) as device:
         if server is not None and not device.is_server_available:
             out.print(f"{escape(server)} does not answer: everything runs here", style="yellow")
-        for what in device.disagreements:
+        for what in (*device.disagreements, *device.departures):
             out.print(f"warning: {what}", style="yellow", markup=False, soft_wrap=True)
+        if not (device.decodes_alike or rules.allow_other_pixels):
+            out.print(
+                "photographs are not sent to be decoded there; --allow-other-pixels sends them",
+                style="yellow",
+                soft_wrap=True,
+            )
         for path in images:
             try:
                 outcome = device.infer(path.read_bytes())

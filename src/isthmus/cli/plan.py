@@ -120,6 +120,7 @@ def command(
         facts_from_options(opened, image=image, size=size, file_bytes=file_bytes),
         server_slowdown=server_slowdown,
         device_slowdown=device_slowdown,
+        decodes_alike=opened.profile.get("decodes_alike", True) is True,
         **connection_from_option(connection),
     )
     predicted = predicted_table(opened, device_model, server_model, is_loaded=not with_loading)

@@ -92,6 +92,14 @@ def rules_from_options(
             "run a plan of the device's own beside it, as late as it can start.",
         ),
     ] = None,
+    allow_other_pixels: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-pixels",
+            help="Have photographs decoded by the server even if it is known to make other "
+            "pixels of them than the device.",
+        ),
+    ] = False,
 ) -> Rules:
     """Return the rules that options ask for.
 
@@ -124,6 +132,7 @@ def rules_from_options(
         max_sent_bytes=max_sent_bytes,
         power=ILLUSTRATIVE_POWER if power is None else _power(power),
         hedge_above_ratio=parsed(ratio_from_text, hedge, "--hedge"),
+        allow_other_pixels=allow_other_pixels,
     )
 
 

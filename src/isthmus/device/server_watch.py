@@ -1,4 +1,4 @@
-"""ServerWatch: whether the edge server may be asked, what it has ready, and if it decodes alike.
+"""ServerWatch: whether the edge server may be asked, what it has ready, how it differs from here.
 
 It sends no inference. After a failure it stays away from the server for a while that doubles from
 one second to thirty, and looks again in a thread of its own, so that no request waits for it.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from isthmus.device.background import Background
 from isthmus.errors import RemoteError, ServerRefusedError
 from isthmus.runtime.clock import now_s
-from isthmus.runtime.fingerprint import disagreements, fingerprint
+from isthmus.runtime.fingerprint import decodes_alike, disagreements, fingerprint
 from isthmus.runtime.remote import RemoteServer
 from isthmus.runtime.transport import Transport
 from isthmus.types.plan import PlanRow
@@ -46,7 +47,8 @@ class ServerWatch:
         self._rows = {row.unit: row for row in rows if row.family == "split"}
         self._missing: Mapping[str, float] = dict.fromkeys(self._rows, math.inf)
         self._is_available = False
-        self._disagreements: tuple[str, ...] = ()
+        self._metadata: Mapping[str, Any] = {}
+        self._decodes_alike = True
         self._pause_s = _FIRST_PAUSE_S
         self._next_look_at_s = 0.0
         self._background = Background("isthmus-server-watch")
@@ -65,9 +67,19 @@ class ServerWatch:
         return self._missing
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the server that was last looked at told of itself; empty before."""
+        return self._metadata
+
+    @property
+    def decodes_alike(self) -> bool:
+        """Whether that server makes the same pixels of photographs, as far as it tells."""
+        return self._decodes_alike
+
+    @property
     def disagreements(self) -> tuple[str, ...]:
-        """Where this device and the server that was last looked at would not answer alike."""
-        return self._disagreements
+        """Where this device and that server would not answer alike."""
+        return disagreements(fingerprint(), self._metadata)
 
     def look(self) -> bool:
         """Ask the server whether it is ready, and have it make the tails that it lacks.
@@ -81,7 +93,8 @@ class ServerWatch:
         try:
             self._remote.check_ready()
             is_ready = True
-            self._disagreements = disagreements(fingerprint(), self._remote.metadata())
+            self._metadata = self._remote.metadata()
+            self._decodes_alike = decodes_alike(fingerprint(), self._metadata)
             for unit in self._missing:
                 if self._background.is_closed:
                     return False

@@ -54,11 +54,12 @@ class DataPlane:
         return self._residency.is_ready
 
     def metadata(self) -> dict[str, Any]:
-        """Return name, version and extensions of the server, and its ``fingerprint``."""
+        """Return name, version and extensions, ``threads`` of an inference, and ``fingerprint``."""
         return {
             "name": "isthmus",
             "version": self._version,
             "extensions": list(EXTENSIONS),
+            "threads": self._residency.threads,
             **fingerprint(),
         }
 

@@ -72,6 +72,11 @@ class Residency:
         self._is_stopped = False
 
     @property
+    def threads(self) -> int:
+        """Threads of one inference."""
+        return self._threads
+
+    @property
     def is_ready(self) -> bool:
         """Whether every model of the repository is loaded and has run once."""
         return len(self._stored) == len(self._models)

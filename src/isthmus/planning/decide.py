@@ -252,10 +252,11 @@ def _by_view(
     table: PlanTable, conditions: Sequence[Conditions], rules: Rules
 ) -> Iterable[tuple[View, list[int]]]:
     """Yield views with instants at which their rows may be chosen, not too many at once."""
-    alike: dict[tuple[bool, bool, int, int], list[int]] = defaultdict(list)
+    alike: dict[tuple[bool, bool, bool, int, int], list[int]] = defaultdict(list)
     for n, now in enumerate(conditions):
         ready_s = id(now.unit_ready_s) if now.unit_ready_s else 0
-        alike[now.is_server_available, now.cloud is None, id(now.image), ready_s].append(n)
+        site = (now.is_server_available, now.decodes_alike, now.cloud is None)
+        alike[*site, id(now.image), ready_s].append(n)
     groups: dict[int, tuple[View, list[int]]] = {}
     for members in alike.values():
         view = view_of(table, conditions[members[0]], rules)

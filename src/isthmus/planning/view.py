@@ -37,6 +37,7 @@ _BEFORE_LINK = STAGES[: STAGES.index("connect")]
 _VIEWS_KEPT = 64
 _NONE: frozenset[str] = frozenset()
 _NOTHING = b""
+_DECODED_THERE = ("file", "resized")  # a resized row sends the file where that is the smaller one
 
 
 class Candidate(NamedTuple):
@@ -141,7 +142,16 @@ class Arrays(NamedTuple):
 
 
 _Restriction = tuple[
-    frozenset[str] | None, frozenset[str] | None, bool, str, bytes, bool, bool, frozenset[str], int
+    frozenset[str] | None,
+    frozenset[str] | None,
+    bool,
+    str,
+    bytes,
+    bool,
+    bool,
+    bool,
+    frozenset[str],
+    int,
 ]
 
 
@@ -177,6 +187,7 @@ def view_of(table: PlanTable, conditions: Conditions, rules: Rules) -> View:
         _layout_for(rules),
         _NOTHING if limit is None else _over_budget(table, conditions, limit).tobytes(),
         conditions.is_server_available,
+        conditions.decodes_alike or rules.allow_other_pixels,
         conditions.cloud is None,
         never,
         images_made,
@@ -244,6 +255,10 @@ def exclusions(
         found[f"max_sent_bytes {limit}"] = _over_budget(table, conditions, limit)
     if not conditions.is_server_available:
         found["the server is not available"] = np.array([not r.is_local for r in rows])
+    if not (conditions.decodes_alike or rules.allow_other_pixels):
+        found["the server decodes photographs to other pixels (allow_other_pixels is off)"] = (
+            np.array([r.family in _DECODED_THERE for r in rows])
+        )
     if conditions.cloud is None and any(r.cloud_tensors for r in rows):
         found["there is no cloud behind the server"] = np.array(
             [bool(r.cloud_tensors) for r in rows]

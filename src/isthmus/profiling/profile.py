@@ -31,7 +31,7 @@ from isthmus.profiling.probe import probe_link
 from isthmus.profiling.shelf import RUNTIME, Shelf, server_runtime
 from isthmus.profiling.store import ProfileStore
 from isthmus.runtime.clock import FULL_PACE, Pace
-from isthmus.runtime.fingerprint import disagreements, fingerprint
+from isthmus.runtime.fingerprint import decodes_alike, disagreements, fingerprint
 from isthmus.runtime.heads import Heads
 from isthmus.runtime.plan_runner import PlanRunner
 from isthmus.runtime.remote import RemoteServer
@@ -176,12 +176,15 @@ def profile_bundle(
             "server_version": metadata.get("version", ""),
             "device": platform.node(),
             "device_threads": threads,
+            "server_threads": metadata.get("threads"),
+            "server_runtime": server_runtime(metadata),
             "onnxruntime": ONNXRUNTIME_VERSION,
             "libraries": {
                 "device": fingerprint()["libraries"],
                 "server": metadata.get("libraries", {}),
             },
             "disagreements": list(report.disagreements),
+            "decodes_alike": decodes_alike(fingerprint(), metadata),
             "runtime": RUNTIME,
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "effort": asdict(effort),

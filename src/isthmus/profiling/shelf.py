@@ -23,15 +23,18 @@ RUNTIME = f"onnxruntime {ONNXRUNTIME_VERSION}, pillow {PIL.__version__}, isthmus
 
 
 def server_runtime(metadata: Mapping[str, Any]) -> str:
-    """Return the versions of what a server runs its parts with; empty if it does not tell them.
+    """Return versions and threads of what a server runs its parts with, as far as it tells them.
 
     Args:
         metadata: The server's, from its handshake.
     """
-    libraries = metadata.get("libraries")
-    if not isinstance(libraries, Mapping):
-        return ""
-    return ", ".join(f"{n} {libraries[n]}" for n in ("onnxruntime", "pillow") if n in libraries)
+    libraries, threads = metadata.get("libraries"), metadata.get("threads")
+    told = []
+    if isinstance(libraries, Mapping):
+        told = [f"{n} {libraries[n]}" for n in ("onnxruntime", "pillow") if n in libraries]
+    if type(threads) is int:
+        told.append(f"threads {threads}")
+    return ", ".join(told)
 
 
 class Shelf:

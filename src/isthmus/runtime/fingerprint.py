@@ -8,6 +8,7 @@ photograph "Seeding" by Clemens Engelhardt, CC0-1.0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -22,7 +23,7 @@ from isthmus.runtime import image
 from isthmus.runtime.session import ONNXRUNTIME_VERSION
 from isthmus.types.variant import InputPipeline
 
-__all__ = ["PIXEL_TOLERANCE", "disagreements", "fingerprint"]
+__all__ = ["PIXEL_TOLERANCE", "decodes_alike", "disagreements", "fingerprint"]
 
 PIXEL_TOLERANCE = 2
 """Grey levels, of 255, by which pixels may differ between two sides, or from the golden ones."""
@@ -55,6 +56,22 @@ def fingerprint() -> dict[str, Any]:
     }
 
 
+def decodes_alike(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    """Return whether photographs become the same pixels on both sides, as far as can be known.
+
+    Not if the server's pixels of the golden photograph are further than ``PIXEL_TOLERANCE`` away
+    or unknown, or if it reads no WebP. A server that tells no fingerprint is taken to.
+
+    Args:
+        here: This side's ``fingerprint``.
+        there: The server's metadata.
+    """
+    theirs = there.get("libraries")
+    if not isinstance(theirs, Mapping):
+        return True
+    return _levels_apart(here, there) <= PIXEL_TOLERANCE and theirs.get("webp") != _ABSENT
+
+
 def disagreements(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[str, ...]:
     """Return, in words, where two sides would not give the same answer; empty if nowhere.
 
@@ -69,21 +86,27 @@ def disagreements(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[st
     mine, theirs = here["libraries"], there.get("libraries")
     if not isinstance(theirs, Mapping):
         return ()
-    try:
-        pixels = np.asarray(there.get("golden_pixels"), dtype=float)
-    except (TypeError, ValueError):
-        pixels = np.empty(0)
-    if pixels.shape != (_SIZE,):
+    apart = _levels_apart(here, there)
+    if apart == math.inf:
         found.append("the server decodes no golden photograph: its pixels are not known")
-    else:
-        most = float(np.abs(pixels - np.asarray(here["golden_pixels"])).max())
-        if not most <= PIXEL_TOLERANCE:
-            found.append(
-                f"photographs decode {most:g} grey levels apart (at most {PIXEL_TOLERANCE} are "
-                f"harmless): Pillow {theirs.get('pillow')} with libjpeg {theirs.get('libjpeg')} "
-                f"there, {mine['pillow']} with {mine['libjpeg']} here; install the same Pillow"
-            )
+    elif not apart <= PIXEL_TOLERANCE:
+        found.append(
+            f"photographs decode {apart:g} grey levels apart (at most {PIXEL_TOLERANCE} are "
+            f"harmless): Pillow {theirs.get('pillow')} with libjpeg {theirs.get('libjpeg')} "
+            f"there, {mine['pillow']} with {mine['libjpeg']} here; install the same Pillow"
+        )
     for side, libraries in (("server", theirs), ("device", mine)):
         if libraries.get("webp") == _ABSENT:
             found.append(f"the {side}'s Pillow reads no WebP")
     return tuple(found)
+
+
+def _levels_apart(here: Mapping[str, Any], there: Mapping[str, Any]) -> float:
+    """Return how far the golden pixels are apart, grey levels; infinite if there are none there."""
+    try:
+        pixels = np.asarray(there.get("golden_pixels"), dtype=float)
+    except (TypeError, ValueError):
+        return math.inf
+    if pixels.shape != (_SIZE,):
+        return math.inf
+    return float(np.abs(pixels - np.asarray(here["golden_pixels"])).max())

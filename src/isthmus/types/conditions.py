@@ -122,6 +122,8 @@ class Conditions:
             (its congestion window), at least 1; a new one, or one that was idle, starts small.
             Infinite where nothing holds back, or where the connection ends nearby at a relay.
         cloud: A third site behind the server; ``None`` where there is none.
+        decodes_alike: Whether photographs become the same pixels on the server as here, within the
+            tolerance that ``runtime.fingerprint`` states.
         safety_sds: Predicted standard deviations to keep between mean and deadline, so that 95 of
             100 requests are in time; 1.64 if errors are normally distributed.
     """
@@ -137,6 +139,7 @@ class Conditions:
     unit_ready_s: Mapping[str, float] = field(default_factory=dict)
     window_bytes: float = math.inf
     cloud: CloudState | None = None
+    decodes_alike: bool = True
     safety_sds: float = NORMAL_SDS
 
     def __post_init__(self) -> None:  # once a request, so no loop where nothing is wrong

@@ -174,6 +174,8 @@ class Rules:
         power: What the device draws, for ``least_energy``.
         hedge_above_ratio: A remote plan that is late with at least this probability gets a hedge,
             if one helps: 0 hedges all of them. Needs a deadline; ``None`` for no hedges.
+        allow_other_pixels: Whether photographs may be decoded by a server that is known to make
+            other pixels of them than the device; else such plans are excluded.
     """
 
     objective: Objective = "most_accurate"
@@ -185,6 +187,7 @@ class Rules:
     max_sent_bytes: float | None = None
     power: Power = ILLUSTRATIVE_POWER
     hedge_above_ratio: float | None = None
+    allow_other_pixels: bool = False
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
