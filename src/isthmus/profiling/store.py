@@ -45,8 +45,8 @@ class Key:
         server: Name and address of the server; empty if only the device took part.
         runtime: Versions of what ran it on the device, onnxruntime's before all; empty if the
             device took no part.
-        server_runtime: The same of the server, as it tells them; empty if it does not, or took
-            no part.
+        server_runtime: The same of the server and its threads, as it tells them; empty if it does
+            not, or took no part.
         threads: Of one inference on the device; 0 if it took no part.
         pace: How many times slower the device was made by the lab; 1 is as it is.
     """
