@@ -109,7 +109,8 @@ def test_a_map_is_drawn_and_its_break_points_are_in_the_json(run, tmp_path):
     target, numbers = tmp_path / "map.svg", tmp_path / "map.json"
     result = run("--deadline", "80ms", "--map", target, "--json", numbers)
     assert result.exit_code == 0, result.output
-    assert target.read_text().count("<desc>") == 1
+    told = target.read_text().split("<desc>")[1].split("</desc>")[0]
+    assert told.endswith("; server as profiled; device as profiled")
     record = json.loads(numbers.read_text())["map"]
     assert record["vertical"] == "deadline_s"
     local, file = record["rows"][-1]["uplink_bytes_per_s"]
@@ -118,6 +119,8 @@ def test_a_map_is_drawn_and_its_break_points_are_in_the_json(run, tmp_path):
     assert local["high"] == file["low"] == pytest.approx((300 + size) / (0.100 - 0.02 - 0.0101))
     by_slowdown = run("--fastest", "--map", tmp_path / "map.png", "--json", "-")
     assert json.loads(by_slowdown.stdout)["map"]["vertical"] == "device_slowdown"
+    assert run("--device-slowdown", 10, "--map", target).exit_code == 0
+    assert "; device at 10 times its profiled time</desc>" in target.read_text()
 
 
 def test_runners_up_can_be_left_out(run):

@@ -49,10 +49,10 @@ def _fixed(conditions: Conditions, rules: Rules, *, has_slowdown: bool) -> str:
         f"round trip {milliseconds(link.rtt_s)}",
         f"downlink {megabits(link.downlink_bytes_per_s)}",
         f"{image.format} {image.width} x {image.height}, {image.file_bytes / 1e3:.0f} KB",
-        f"server x{conditions.server_slowdown:g}",
+        f"server {_pace(conditions.server_slowdown)}",
     ]
     if has_slowdown:
-        parts.append(f"device x{conditions.device_slowdown:g}")
+        parts.append(f"device {_pace(conditions.device_slowdown)}")
     if rules.variants is not None:
         parts.append("only " + ", ".join(sorted(rules.variants)))
     if rules.no_pixels_leave:
@@ -68,3 +68,7 @@ def _fixed(conditions: Conditions, rules: Rules, *, has_slowdown: bool) -> str:
     if rules.max_sent_bytes is not None:
         parts.append(f"at most {rules.max_sent_bytes:g} bytes sent")
     return "; ".join(parts)
+
+
+def _pace(slowdown: float) -> str:
+    return "as profiled" if slowdown == 1 else f"at {slowdown:g} times its profiled time"
