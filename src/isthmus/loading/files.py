@@ -129,7 +129,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         if old.exists() and not target.exists():  # killed between the two renamings
             old.rename(target)
         _empty(scratch)
-        stack.enter_context(claimed(target))
+        stack.enter_context(claimed(path))
         new.mkdir()
         yield new
         try:
