@@ -1,4 +1,4 @@
-"""Variant: one of several networks for the same task, and how its input is made."""
+"""Variant: one of several networks for a task, and how its input is made. It reads no file."""
 
 from __future__ import annotations
 
