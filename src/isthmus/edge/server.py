@@ -105,6 +105,7 @@ async def _serve(
         await serving
     finally:
         server.should_exit = True
+        residency.stop()  # also if Ctrl-C came before the server's own handler was there
         await asyncio.gather(serving, return_exceptions=True)
         loader.close()
         worker.close()
