@@ -66,6 +66,22 @@ def test_a_file_that_changed_on_disk_makes_no_tail(tmp_path, small_network, writ
         residency.make_tail("a", ["mid"], after)
 
 
+def test_a_repository_that_disappears_takes_nothing_that_is_loaded_along(
+    tmp_path, small_network, write_model
+):
+    """What is in memory is served; what would have to be read again is refused by name, as 404."""
+    path = tmp_path / "a.onnx"
+    digest = write_model(path, small_network())
+    residency = Residency(tmp_path, threads=1)
+    residency.load_all()
+    known = residency.make_tail("a", ["mid"], digest)
+    path.unlink()
+    assert residency.make_tail("a", ["mid"], digest) is known
+    assert residency.unit("a").name == "a"
+    with pytest.raises(RepositoryError, match="is gone since it was loaded"):
+        residency.make_tail("a", ["conv"], digest)
+
+
 def test_tails_are_bounded(tmp_path, monkeypatch, small_network, write_model):
     digest = write_model(tmp_path / "a.onnx", small_network())
     residency = Residency(tmp_path, threads=1)

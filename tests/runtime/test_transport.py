@@ -165,6 +165,31 @@ def test_an_errors_text_is_what_its_json_says(serve, connect, body, text):
     assert str(caught.value) == text
 
 
+def hasty(reply):
+    """Answer after the first bytes of a request, and read no more of it."""
+
+    def script(_server, connection):
+        connection.recv(1000)
+        connection.sendall(reply)
+
+    return script
+
+
+def test_a_refusal_that_comes_before_all_is_sent_is_heard(serve, connect):
+    refusal = b'HTTP/1.1 503 Busy\r\nContent-Length: 17\r\n\r\n{"error": "full"}'
+    transport = connect(serve(hasty(refusal)).url)
+    with pytest.raises(ServerRefusedError, match="503: full"):
+        transport.exchange("POST", "a", body=bytes(1 << 25), timeout_s=LONG_S)
+    assert not transport.is_connected
+
+
+def test_an_answer_to_half_a_request_is_none(serve, connect):
+    transport = connect(serve(hasty(OK)).url)
+    with pytest.raises(ServerUnreachableError):
+        transport.exchange("POST", "a", body=bytes(1 << 25), timeout_s=LONG_S)
+    assert not transport.is_connected
+
+
 def test_an_error_without_a_body_says_the_reason(serve, connect):
     transport = connect(serve(forever(b"HTTP/1.1 404 Nowhere\r\nContent-Length: 0\r\n\r\n")).url)
     with pytest.raises(ServerRefusedError, match="404: Nowhere"):

@@ -162,7 +162,7 @@ class Residency:
         Raises:
             CutError: If the tensors do not cut the network, or there are too many tails.
             GraphMismatchError: If the digest is not the stored file's.
-            RepositoryError: If there is no such model in the repository.
+            RepositoryError: If there is no such model in the repository, or its file is gone.
             BusyError: If the model is still to be loaded.
             ModelError: If the tail cannot be loaded.
         """
@@ -173,6 +173,10 @@ class Residency:
         tails = [name for name in self._units if name.startswith(tail_name(model, ""))]
         if len(tails) >= _MOST_TAILS:
             raise CutError(f"{model!r} has {len(tails)} tails already, the most that are kept")
+        if not stored.path.is_file():
+            raise RepositoryError(
+                f"{stored.path} is gone since it was loaded, and no new part can be cut from it"
+            )
         graph = load_graph(stored.path, name=model)
         if graph.sha256 != graph_sha256:
             raise GraphMismatchError(

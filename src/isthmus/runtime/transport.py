@@ -257,14 +257,22 @@ class HttpTransport:
                     connection.connect()
                 connected_at_s = now_s()
                 connection.written_bytes = 0
-                connection.request(
-                    method,
-                    f"{self._prefix}/{path.lstrip('/')}",
-                    body=body or None,
-                    headers=dict(headers or {}),
-                )
+                is_cut_off: OSError | None = None
+                try:
+                    connection.request(
+                        method,
+                        f"{self._prefix}/{path.lstrip('/')}",
+                        body=body or None,
+                        headers=dict(headers or {}),
+                    )
+                except (BrokenPipeError, ConnectionResetError) as error:
+                    is_cut_off = error  # a server that refuses a request need not read all of it
                 with connection.getresponse() as response:
                     reply = _read(response)
+                if is_cut_off is not None:
+                    connection.close()
+                    if response.status < 300:  # it cannot be an answer to half a request
+                        raise is_cut_off
                 ended_at_s = now_s()
         except BaseException:  # also Ctrl-C: what is half done must not meet the next request
             connection.close()
