@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 import time
 from pathlib import Path
@@ -79,8 +78,6 @@ def command(
     zoo = zoo_package()
     settings = read_settings(settings_file)
     out = console(stderr=json_target == "-")
-    if fresh:
-        shutil.rmtree(folder / "app.isthmus", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     files = {path.name: path for path in zoo.photograph_paths()}
     unknown = sorted(set(settings.photographs) - set(files))
@@ -106,6 +103,7 @@ def command(
                 photographs=zoo.photograph_paths(),
                 calibration=zoo.photograph_paths("calibration"),
                 agreement=zoo.agreement_path(),
+                is_fresh=fresh,
                 progress=progress,
             )
         _print_setup(out, setup)

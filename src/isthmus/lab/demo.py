@@ -189,6 +189,7 @@ def prepare(
     photographs: Sequence[Path],
     calibration: Sequence[Path],
     agreement: Path | None = None,
+    is_fresh: bool = False,
     progress: Progress = SILENT,
 ) -> Setup:
     """Build and profile the demo's bundle, or reuse what an earlier demo left in ``folder``.
@@ -203,13 +204,14 @@ def prepare(
         photographs: On these lossy plans must keep the answer.
         calibration: Photographs to measure with.
         agreement: What has been counted for lossy plans before.
+        is_fresh: Whether nothing is reused; what is there stays until it is replaced.
         progress: Told about each step.
     """
     used = {part.variant for part in settings.parts}
     models = {m.name: m.path for m in scan_repository(models_folder) if m.name in used}
     path = folder / "app.isthmus"
     build_s = profile_s = 0.0
-    bundle = _reusable(path, models)
+    bundle = None if is_fresh else _reusable(path, models)
     if bundle is None:
         begun_at_s = time.perf_counter()
         build_bundle(
