@@ -26,7 +26,7 @@ LINK = {"uplink_bytes_per_s": 1e7, "downlink_bytes_per_s": 1e7, "rtt_s": 0.002}
 COSTS = {"file": (0.0, 0.002), "resized": (0.03, 0.002),
          "tensor": (0.03, 0.002), "split": (0.05, 0.002)}  # fmt: skip
 ONLY_FILES = Rules(families=frozenset({"file"}))
-REQUESTS = 25
+REQUESTS = 12
 LOST = ServerUnreachableError("gone")
 ONE_DECODER = Rules("least_latency", families=frozenset({"file", "local"}))
 
