@@ -80,3 +80,10 @@ def test_impossible_counts_are_refused(crops, tmp_path):
 def test_a_known_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BundleError, match=r"none\.json does not exist"):
         Ledger(known=tmp_path / "none.json")
+
+
+def test_a_file_that_cannot_be_made_is_told_before_anything_is_counted(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing/counts\.json"):
+        Ledger(tmp_path / "missing" / "counts.json")
+    Ledger(tmp_path / "counts.json")
+    assert not list(tmp_path.iterdir())

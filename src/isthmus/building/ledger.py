@@ -19,7 +19,7 @@ import PIL
 from isthmus.building.agreement import Loss
 from isthmus.building.crops import Crops
 from isthmus.errors import BundleError
-from isthmus.loading.files import new_file
+from isthmus.loading.files import check_file, new_file
 from isthmus.runtime.session import ONNXRUNTIME_VERSION
 from isthmus.types.proportion import Proportion
 
@@ -42,12 +42,16 @@ class Ledger:
 
         Raises:
             BundleError: If a file is no ledger.
+            OSError: If it is not there and cannot be made: told before anything is counted.
         """
         self._path = path
         self._entries: dict[_Key, dict[str, Any]] = {}
         self._known = _read(known) if known is not None else {}
-        if path is not None and path.exists():
-            self._entries = _read(path)
+        if path is not None:
+            if path.exists():
+                self._entries = _read(path)
+            else:
+                check_file(path)
 
     def find(
         self, graph_sha256: str, crops: Crops, loss: Loss, *, images: int, may_differ: int

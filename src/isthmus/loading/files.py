@@ -81,7 +81,7 @@ def new_file(path: Path, *, parents: bool = False) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def new_files(*paths: Path, parents: bool = False) -> Iterator[tuple[BinaryIO, ...]]:
-    """Open files for writing that take their places only when all of all of them is written.
+    """Open files for writing that take their places only when all of them are written.
 
     What was there before is replaced and lends its permissions; if the block raises, it stays as
     it was. Links are followed. What is no plain file, such as a pipe, is written to directly.
@@ -236,7 +236,10 @@ def _owned(scratch: Path, path: Path) -> Iterator[None]:
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 @contextlib.contextmanager
