@@ -1,7 +1,8 @@
 """SiteModel: what any network would take on a site, predicted from what some networks took there.
 
 A prediction is worth what its error is: every model carries that of networks it was not fitted
-on, and every prediction a spread. It measures nothing and reads no file (``profiling.site_model_file``).
+on, and every prediction a spread. It measures nothing and reads no file: that is
+``profiling.site_model_file``'s.
 """
 
 from __future__ import annotations
