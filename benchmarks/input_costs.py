@@ -109,7 +109,7 @@ def print_lines(ladder: Sequence[Sample], judged: Mapping[str, Sequence[Sample]]
                 line = fit_nonnegative([features(s.facts) for s in own], [s.seconds for s in own])
                 errors.append(abs(float(line @ features(sample.facts)) / sample.seconds - 1))
             by_line.append(told(errors))
-        table = [abs(predicted_s("device", terms, s.facts) / s.seconds - 1) for s in found]
+        table = [abs(predicted_s(terms, s.facts) / s.seconds - 1) for s in found]
         cells = "".join(f"{cell:>18s}" for cell in (*by_line, told(table)))
         print(f"{name:24s}{len(found):6d}{cells}")
 

@@ -11,7 +11,7 @@ import pytest
 
 from isthmus import Device, Rules
 from isthmus.building.build import build_bundle
-from isthmus.device import client, prober, probes
+from isthmus.device import answerer, prober, probes
 from isthmus.device.hedged import HedgedRun, HedgedSender
 from isthmus.device.server_watch import ServerWatch
 from isthmus.errors import RemoteTimeoutError, ServerUnreachableError
@@ -140,7 +140,7 @@ def test_an_answer_is_waited_for_until_the_deadline_and_not_from_when_it_is_sent
 ):
     """What the device took first is gone of it."""
     gone_s, waited_s = [0.0], []
-    now_s, prepare, send = client.now_s, PlanRunner.prepare, PlanRunner.send
+    now_s, prepare, send = answerer.now_s, PlanRunner.prepare, PlanRunner.send
 
     def slow_prepare(self, row, job):
         gone_s[0] += 0.0 if row.is_local else 2.0
@@ -154,7 +154,7 @@ def test_an_answer_is_waited_for_until_the_deadline_and_not_from_when_it_is_sent
 
     rules = Rules("least_latency", families=ONE_DECODER.families, deadline_s=3.0)
     with Device(bundle, server=server.url, rules=rules, is_probing=False) as device:
-        monkeypatch.setattr(client, "now_s", lambda: now_s() + gone_s[0])
+        monkeypatch.setattr(answerer, "now_s", lambda: now_s() + gone_s[0])
         monkeypatch.setattr(PlanRunner, "prepare", slow_prepare)
         monkeypatch.setattr(PlanRunner, "send", late_send)
         outcome = device.infer(photographs[0])

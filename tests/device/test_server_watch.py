@@ -245,6 +245,23 @@ def test_what_is_missed_during_a_look_stays_missing(watch, server):
     assert watch.unit_ready_s == {"net.image": math.inf}
 
 
+def test_a_failure_during_a_look_outlives_it(watch, server, clock):
+    """A look that began before the server failed says nothing of it."""
+    server.go_on.clear()
+    server.at = "v2/health/ready"
+    looking = threading.Thread(target=watch.look)
+    looking.start()
+    assert server.there.wait(LONG_S)
+    watch.report(ServerUnreachableError("gone"), _FILE)
+    server.go_on.set()
+    looking.join(LONG_S)
+    assert not watch.is_available
+    clock.now += 1.0
+    assert not watch.is_available, "this request does not wait for the look"
+    _settle(watch)
+    assert watch.is_available
+
+
 def test_closing_interrupts_a_look(server, clock):
     """A server that says nothing would hold it up for ten seconds, a tail for a minute."""
     watch = ServerWatch(server, _ROWS, _VARIANTS)

@@ -147,7 +147,7 @@ def test_webps_have_lines_of_their_own(site):
         found = terms[f"{prefix}_bytes"], terms[f"{prefix}_pixels"]
         assert found == pytest.approx(line)
     for sample in samples:
-        assert predicted_s(site, terms, sample.facts) == pytest.approx(sample.seconds)
+        assert predicted_s(terms, sample.facts) == pytest.approx(sample.seconds)
 
 
 def test_the_error_of_a_fit_is_told_by_format_each_image_by_its_median():
@@ -158,7 +158,7 @@ def test_the_error_of_a_fit_is_told_by_format_each_image_by_its_median():
         *(Sample(JPEGS[1], 2e-3) for _ in range(3)),
         Sample(progressive, 0.5e-3),
     ]
-    errors = fit_errors("device", [(terms, samples), (terms, [Sample(PNGS[0], 1e-3)])])
+    errors = fit_errors([(terms, samples), (terms, [Sample(PNGS[0], 1e-3)])])
     assert errors.keys() == {"jpeg", "progressive", "png"}
     assert errors["jpeg"].images == 2
     assert errors["jpeg"].median_ratio == pytest.approx(0.25)

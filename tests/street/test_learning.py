@@ -13,7 +13,7 @@ import pytest
 
 import isthmus_zoo
 from isthmus import Device, Rules
-from isthmus.device import client
+from isthmus.device import answerer, client
 from isthmus.lab.shaper import ShapedLink
 from isthmus.runtime import plan_runner
 from isthmus.runtime.transport import HttpTransport
@@ -64,7 +64,7 @@ def world(monkeypatch):
             headers = {**made.headers, "server-timing": timing}
             return replace(made, headers=headers, connect_s=0.0, elapsed_s=elapsed_s)
 
-    for module in (client, plan_runner):
+    for module in (answerer, plan_runner):
         monkeypatch.setattr(module, "now_s", found)
     monkeypatch.setattr(client, "HttpTransport", Planted)
     return found

@@ -1,6 +1,7 @@
-"""Device: decides and carries out one inference after the other, and always has an answer.
+"""Device: a bundle, an edge server and what is known of both, open for one request after the other.
 
-It measures and builds nothing; the bundle it opens has been built and profiled before.
+It measures and builds nothing; the bundle it opens has been built and profiled before. How a
+request is answered: ``isthmus.device.answerer``.
 """
 
 from __future__ import annotations
@@ -10,49 +11,32 @@ import gc
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from isthmus.device.answerer import Answerer
 from isthmus.device.beliefs import Beliefs
-from isthmus.device.hedged import HedgedSender
 from isthmus.device.prober import Prober
 from isthmus.device.probes import Probes
 from isthmus.device.server_watch import ServerWatch
-from isthmus.errors import CodecError, NoPlanError, RemoteError, RemoteTimeoutError
+from isthmus.errors import NoPlanError, RemoteError
 from isthmus.estimation.link import LinkEstimate
 from isthmus.estimation.residuals import Residuals
 from isthmus.loading.bundle import Bundle, open_bundle
-from isthmus.planning.decide import decide, will_be_late
-from isthmus.planning.midway import decide_midway
 from isthmus.profiling.departures import departures
 from isthmus.profiling.probe import probe_link
-from isthmus.runtime.clock import FULL_PACE, Pace, now_s
+from isthmus.runtime.clock import FULL_PACE, Pace
 from isthmus.runtime.heads import Heads
-from isthmus.runtime.plan_runner import Job, PlanRunner, Prepared, Run, StageTimes
+from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
 from isthmus.runtime.transport import HttpTransport
-from isthmus.types.conditions import Conditions
 from isthmus.types.link import Link
-from isthmus.types.outcome import HedgeUse, Outcome, Source, Timeline
+from isthmus.types.outcome import Outcome
 from isthmus.types.plan import Family, Plan, PlanRow, PlanTable, Rules
 
 __all__ = ["Device"]
 
-_LOCAL: frozenset[Family] = frozenset({"local"})
 _FILE: frozenset[Family] = frozenset({"file"})
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """How one request was answered; see ``Outcome``."""
-
-    run: Run
-    plan: Plan
-    times: StageTimes
-    source: Source
-    error: str = ""
-    hedge: HedgeUse = ""
-    replaced: tuple[Plan, ...] = ()
 
 
 class Device:
@@ -111,7 +95,6 @@ class Device:
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._table: PlanTable = self._bundle.profiled_table()
         self._rules = rules or Rules()
-        self._timeout_s = timeout_s
         self._pace = pace
         self._threads = threads
         self._lock = threading.Lock()
@@ -129,7 +112,14 @@ class Device:
             self._bundle.variants, self._heads, self._transport, self._predicted_download_s
         )
         self._beliefs = Beliefs(LinkEstimate.from_link(self._bundle.profiled_link()))
-        self._hedged: HedgedSender | None = None
+        self._answerer = Answerer(
+            self._table,
+            self._runner,
+            self._beliefs,
+            transport=self._transport,
+            watch=self._watch,
+            timeout_s=timeout_s,
+        )
         photographs = self._bundle.photographs()
         self._warm_up(rows, photographs[0])
         if self._watch is not None and self._watch.look():
@@ -167,8 +157,7 @@ class Device:
             self._is_closed = True
             if self._probing is not None:
                 self._probing.close()
-            if self._hedged is not None:
-                self._hedged.close()
+            self._answerer.close()
             if self._watch is not None:
                 self._watch.close()
             if self._transport is not None:
@@ -239,7 +228,7 @@ class Device:
         self._check_process()
         with self._lock:
             self._check_open()
-            outcome = self._infer(image, wanted)
+            outcome = self._answerer.answer(Job(image, StageTimes(self._pace)), wanted)
         self._prober.consider()
         return outcome
 
@@ -251,12 +240,11 @@ class Device:
             NoPlanError: If no plan satisfies the rules.
             ValueError: If the device is closed, or was opened by another process.
         """
-        job = Job(image, StageTimes())
         wanted = rules or self._rules
         self._check_process()
         with self._lock:
             self._check_open()
-            return self._timed_decision(job, wanted)[1]
+            return self._answerer.decide(Job(image, StageTimes()), wanted)[1]
 
     def _check_process(self) -> None:
         # Two processes on one connection would get each other's answers, and the lock may have
@@ -267,172 +255,6 @@ class Device:
     def _check_open(self) -> None:
         if self._is_closed:
             raise ValueError("the device is closed")
-
-    def _infer(self, image: bytes, rules: Rules) -> Outcome:
-        begun_at_s = now_s()
-        answer = self._answered(Job(image, StageTimes(self._pace)), rules, begun_at_s)
-        total_s = now_s() - begun_at_s
-        seconds = {f"{stage}_s": value for stage, value in answer.times.seconds.items()}
-        unaccounted_s = total_s - sum(seconds.values())
-        return Outcome(
-            outputs=answer.run.outputs,
-            source=answer.source,
-            plan=answer.plan,
-            timeline=Timeline(**seconds, unaccounted_s=unaccounted_s),
-            sent_bytes=answer.run.sent_bytes,
-            sent_as=answer.run.sent_as,
-            received_bytes=answer.run.received_bytes,
-            was_cold=answer.run.was_cold,
-            is_deadline_met=None if rules.deadline_s is None else total_s <= rules.deadline_s,
-            error=answer.error,
-            hedge=answer.hedge,
-            replaced=answer.replaced,
-        )
-
-    def _answered(self, job: Job, rules: Rules, begun_at_s: float) -> _Answer:
-        """Decide, carry out, learn; and answer locally if the server fails."""
-        conditions, plan = self._timed_decision(job, rules)
-        replaced: tuple[Plan, ...] = ()
-        sent_bytes, patience_s = 0, self._timeout_s
-        try:
-            prepared = self._runner.prepare(plan.row, job)
-            if not plan.row.is_local:
-                better = self._reconsidered(plan, prepared, job, conditions, rules, begun_at_s)
-                if better.index != plan.index:
-                    replaced, plan = (plan,), better
-                    prepared = self._runner.prepare(plan.row, job)
-            if plan.hedge is not None:
-                return self._hedged_answer(plan, prepared, job, conditions, rules, begun_at_s)
-            sent_bytes = prepared.sent_bytes
-            patience_s = self._patience_s(plan, rules, now_s() - begun_at_s)
-            run = self._runner.send(prepared, job, timeout_s=patience_s)
-            if not replaced:
-                self._beliefs.learn(plan, conditions, job.times.seconds, run)
-            elif run.sent_bytes:  # the stages are those of two plans, but the exchange is one's
-                self._beliefs.learn_exchange(run, conditions.window_bytes)
-            return _Answer(run, plan, job.times, _source(plan), replaced=replaced)
-        except (RemoteError, CodecError) as failure:
-            if isinstance(failure, RemoteTimeoutError):  # it would have taken at least this long
-                self._beliefs.learn_cancelled(plan, sent_bytes, patience_s, conditions.window_bytes)
-            self._report(failure, plan, is_cut_short=patience_s < self._timeout_s)
-            replaced = (*replaced, plan)
-            try:
-                _, plan = self._timed_decision(job, _local(rules, now_s() - begun_at_s))
-            except NoPlanError:
-                raise failure from None
-            run = self._runner.run(plan.row, job, timeout_s=self._timeout_s)
-            error = f"{type(failure).__name__}: {failure}"
-            return _Answer(run, plan, job.times, "fallback", error, replaced=replaced)
-
-    def _reconsidered(
-        self,
-        plan: Plan,
-        prepared: Prepared,
-        job: Job,
-        conditions: Conditions,
-        rules: Rules,
-        begun_at_s: float,
-    ) -> Plan:
-        """Return the plan to go on with now that its message's size is known."""
-        begun_deciding_at_s = now_s()
-        better = decide_midway(
-            self._table,
-            conditions,
-            rules,
-            plan,
-            sent_bytes=prepared.sent_bytes,
-            spent_s=begun_deciding_at_s - begun_at_s,
-        )
-        job.times.add("decide", now_s() - begun_deciding_at_s)
-        return better
-
-    def _hedged_answer(
-        self,
-        plan: Plan,
-        prepared: Prepared,
-        job: Job,
-        conditions: Conditions,
-        rules: Rules,
-        begun_at_s: float,
-    ) -> _Answer:
-        """Send, and run the plan's hedge beside it if the answer is late."""
-        assert self._transport is not None  # a hedged plan is a remote one
-        assert plan.hedge is not None
-        assert rules.deadline_s is not None
-        if self._hedged is None:
-            self._hedged = HedgedSender(self._runner, self._transport)
-        done = self._hedged.send(
-            prepared,
-            job,
-            plan.hedge.row,
-            start_at_s=begun_at_s + plan.hedge.start_s,
-            deadline_at_s=begun_at_s + rules.deadline_s,
-        )
-        if done.hedge != "won":
-            self._beliefs.learn(plan, conditions, done.times.seconds, done.run)
-            return _Answer(done.run, plan, done.times, _source(plan), hedge=done.hedge)
-        if done.failure is None:
-            self._beliefs.learn_cancelled(
-                plan, prepared.sent_bytes, done.cancelled_after_s, conditions.window_bytes
-            )
-            if self._watch is not None:
-                self._watch.doubt()
-        elif self._watch is not None:
-            self._watch.report(done.failure, plan.row)
-        error = f"{type(done.failure).__name__}: {done.failure}" if done.failure else ""
-        return _Answer(done.run, plan, done.times, "device", error, done.hedge)
-
-    def _patience_s(self, plan: Plan, rules: Rules, spent_s: float) -> float:
-        """Return how long to wait for the server: not beyond a deadline that seems possible."""
-        if rules.deadline_s is None or will_be_late(plan) or spent_s >= rules.deadline_s:
-            return self._timeout_s
-        return min(self._timeout_s, rules.deadline_s - spent_s)
-
-    def _timed_decision(self, job: Job, rules: Rules) -> tuple[Conditions, Plan]:
-        _ = job.facts  # reading the header counts as decoding
-        begun_at_s = now_s()
-        conditions = self._conditions(job, rules)
-        plan = decide(self._table, conditions, rules)
-        job.times.add("decide", now_s() - begun_at_s)
-        return conditions, plan
-
-    def _conditions(self, job: Job, rules: Rules) -> Conditions:
-        beliefs = self._beliefs
-        device = beliefs.residuals.device
-        if self._watch is None or self._transport is None:
-            return Conditions(
-                beliefs.link,
-                job.facts,
-                is_server_available=False,
-                device_slowdown=device.mean,
-                device_slowdown_sd=device.sd,
-                safety_sds=beliefs.safety_sds,
-            )
-        server = beliefs.residuals.server
-        return Conditions(
-            link=beliefs.link,
-            image=job.facts,
-            is_connected=self._transport.was_connected,
-            # A server that failed is left alone only where there is something else to do.
-            is_server_available=self._watch.is_available or not _allow_local(rules),
-            device_slowdown=device.mean,
-            device_slowdown_sd=device.sd,
-            server_slowdown=server.mean,
-            server_slowdown_sd=server.sd,
-            unit_ready_s=self._watch.unit_ready_s,
-            decodes_alike=self._watch.decodes_alike,
-            window_bytes=self._transport.window_bytes(beliefs.link.rtt_s),
-            safety_sds=beliefs.safety_sds,
-        )
-
-    def _report(self, failure: RemoteError | CodecError, plan: Plan, *, is_cut_short: bool) -> None:
-        """Tell the watch of a failure; an answer that was cut short at its deadline is none."""
-        if self._watch is None or isinstance(failure, CodecError):
-            return
-        if is_cut_short and isinstance(failure, RemoteTimeoutError):
-            self._watch.doubt()
-        else:
-            self._watch.report(failure, plan.row)
 
     def _predicted_download_s(self, received_bytes: int) -> float:
         link = self._beliefs.link
@@ -470,27 +292,3 @@ def _with_deadline(rules: Rules, deadline_s: float | None) -> Rules:
     if deadline_s is None:
         return rules
     return replace(rules, objective="most_accurate", deadline_s=deadline_s)
-
-
-def _allow_local(rules: Rules) -> bool:
-    return rules.families is None or "local" in rules.families
-
-
-def _local(rules: Rules, spent_s: float) -> Rules:
-    """Return the rules for what is left of a request: local plans, in the rest of the deadline.
-
-    Raises:
-        NoPlanError: If the rules exclude local plans.
-    """
-    if not _allow_local(rules):
-        raise NoPlanError("the rules allow no local plan")
-    if rules.deadline_s is None or rules.deadline_s > spent_s:
-        left_s = None if rules.deadline_s is None else rules.deadline_s - spent_s
-        return replace(rules, families=_LOCAL, deadline_s=left_s)
-    return replace(rules, families=_LOCAL, objective="least_latency", deadline_s=None)
-
-
-def _source(plan: Plan) -> Source:
-    if plan.row.is_local:
-        return "device"
-    return "split" if plan.row.family == "split" else "edge"

@@ -47,6 +47,7 @@ class ServerWatch:
         self._rows = {row.unit: row for row in rows if row.family == "split"}
         self._missing: Mapping[str, float] = dict.fromkeys(self._rows, math.inf)
         self._is_available = False
+        self._failures = 0
         self._metadata: Mapping[str, Any] = {}
         self._decodes_alike = True
         self._pause_s = _FIRST_PAUSE_S
@@ -89,7 +90,7 @@ class ServerWatch:
         Returns:
             Whether requests may go to it.
         """
-        is_ready = False
+        is_ready, failures = False, self._failures
         try:
             self._remote.check_ready()
             is_ready = True
@@ -109,11 +110,14 @@ class ServerWatch:
             self._is_available = self._is_available and is_ready
             self._stay_away()
             return False
+        with self._lock:
+            if self._failures > failures:  # a request failed meanwhile: another look will tell
+                return False
+            self._is_available = True
+            if not self._missing:
+                self._pause_s = _FIRST_PAUSE_S
         if self._missing:
             self._stay_away()
-        else:
-            self._pause_s = _FIRST_PAUSE_S
-        self._is_available = True
         return True
 
     def report(self, failure: RemoteError, row: PlanRow) -> None:
@@ -132,7 +136,9 @@ class ServerWatch:
                 self._forget(row)
                 self._background.start(self.look)
             return
-        self._is_available = False
+        with self._lock:
+            self._failures += 1
+            self._is_available = False
         self._stay_away()
 
     def doubt(self) -> None:

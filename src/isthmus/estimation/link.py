@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from isthmus.errors import ConditionsError
+from isthmus.estimation.limits import RATE_LIMITS_BYTES_PER_S, RTT_LIMITS_S, clipped
 from isthmus.estimation.rate import Cusum, Rate
 from isthmus.estimation.samples import Sample, fit_samples, upload_rounds
 from isthmus.types.conditions import NORMAL_SDS
@@ -31,8 +32,6 @@ INTERVAL_SDS = NORMAL_SDS
 _UNKNOWN_RATIO = 0.3
 _PROBE_JITTER_RATIO = 0.05
 _PROBE_RATE_RATIO = 0.2
-_RTT_LIMITS_S = (1e-6, 3600.0)
-_RATE_LIMITS = (1.0, 1e12)
 
 _RTT_DRIFT_RATIO = 0.002
 _JITTER_SHARE = 0.1
@@ -98,7 +97,7 @@ class LinkEstimate:
         A standard deviation of zero counts as unknown, and is taken as 30 %. The downlink counts
         as known if its rate is not the uplink's.
         """
-        rtt_s = _clipped(link.rtt_s, _RTT_LIMITS_S)
+        rtt_s = clipped(link.rtt_s, RTT_LIMITS_S)
         both_s2 = (link.rtt_sd_s or _UNKNOWN_RATIO * rtt_s) ** 2
         jitter_s2 = _JITTER_SHARE * both_s2
         rtt_variance_s2 = both_s2 - jitter_s2
@@ -109,7 +108,7 @@ class LinkEstimate:
                 (link.downlink_bytes_per_s, link.downlink_sd_ratio),
             )
         )
-        correlation = _clipped(link.uplink_rtt_correlation, (-_MOST_CORRELATION, _MOST_CORRELATION))
+        correlation = clipped(link.uplink_rtt_correlation, (-_MOST_CORRELATION, _MOST_CORRELATION))
         return LinkEstimate(
             rtt_s,
             rtt_variance_s2,
@@ -228,7 +227,7 @@ class LinkEstimate:
             downlink = replace(self.uplink, variance=max(self.uplink.variance, _UNKNOWN_RATIO**2))
             before = replace(self, downlink=downlink, is_downlink_known=True)
             parts = before._parts(sent_bytes, received_bytes, window_bytes)
-        return before._after(parts, _clipped(elapsed_s, _RTT_LIMITS_S))
+        return before._after(parts, clipped(elapsed_s, RTT_LIMITS_S))
 
     def observe_cancelled(
         self, sent_bytes: int, elapsed_s: float, *, window_bytes: float = math.inf
@@ -253,7 +252,7 @@ class LinkEstimate:
         """
         _check(sent_bytes, 0, elapsed_s, window_bytes)
         parts = self._parts(sent_bytes, 0, window_bytes)
-        least_s = min(elapsed_s, _RTT_LIMITS_S[1])
+        least_s = min(elapsed_s, RTT_LIMITS_S[1])
         if least_s <= parts.total_s:
             return self
         sd_s = math.sqrt(parts.variance_s2)
@@ -266,7 +265,7 @@ class LinkEstimate:
             uplink = uplink.at_most(error_s / parts.up_s, parts.up_trust, error_s / sd_s)
         return replace(
             self,
-            rtt_s=_clipped(self.rtt_s + max(parts.rtt_gain, 0.0) * error_s, _RTT_LIMITS_S),
+            rtt_s=clipped(self.rtt_s + max(parts.rtt_gain, 0.0) * error_s, RTT_LIMITS_S),
             uplink=uplink,
             downlink=self.downlink if self.is_downlink_known else uplink,
             outlier=outlier,
@@ -304,7 +303,7 @@ class LinkEstimate:
             rtt_part=rtt_part,
             up_part=up_part,
             rtt_gain=rtt_part / variance_s2,
-            up_trust=_clipped(both_s * up_part / variance_s2, (0.0, 1.0)),
+            up_trust=clipped(both_s * up_part / variance_s2, (0.0, 1.0)),
             down_trust=apart_s * down_part / variance_s2,
             jitter_trust=rounds * self.jitter_s2 / variance_s2,
         )
@@ -321,9 +320,9 @@ class LinkEstimate:
         stretch = (1 - _MISS_SHARE) / _MISS_SHARE if is_missed else -1.0
         width = self.width
         if self.uplink.count >= _ENOUGH:  # before, the prior is what is wrong
-            width = _clipped(width * math.exp(_WIDEN * stretch), _WIDTH_LIMITS)
+            width = clipped(width * math.exp(_WIDEN * stretch), _WIDTH_LIMITS)
         error_sds = math.log(elapsed_s / parts.total_s) * parts.total_s / sd_s
-        bounded_s = _clipped(error_s, (-_RTT_OUTLIER_SDS * sd_s, _RTT_OUTLIER_SDS * sd_s))
+        bounded_s = clipped(error_s, (-_RTT_OUTLIER_SDS * sd_s, _RTT_OUTLIER_SDS * sd_s))
         outlier = 0
         if abs(error_s) > _OUTLIER_SDS * sd_s:
             outlier = 1 if error_s > 0 else -1
@@ -342,7 +341,7 @@ class LinkEstimate:
         elif parts.apart_s > 0:
             downlink = downlink.observe(error_s / parts.apart_s, parts.down_trust, error_sds)
 
-        rtt_s = _clipped(self.rtt_s + parts.rtt_gain * bounded_s, _RTT_LIMITS_S)
+        rtt_s = clipped(self.rtt_s + parts.rtt_gain * bounded_s, RTT_LIMITS_S)
         # An error that is not believed entirely makes the round trip less certain than it would.
         believed = bounded_s / whole_s if whole_s else 1.0
         rtt_variance_s2 = self.rtt_variance_s2
@@ -362,10 +361,10 @@ class LinkEstimate:
         if rtt_share >= _TELLING * parts.variance_s2:
             rtt_cusum = rtt_cusum.observe(error_sds)
             if rtt_cusum.has_changed:
-                rtt_s = _clipped(self.rtt_s + whole_s / parts.rounds, _RTT_LIMITS_S)
+                rtt_s = clipped(self.rtt_s + whole_s / parts.rounds, RTT_LIMITS_S)
                 rtt_cusum, drift_s2 = Cusum(), (_UNKNOWN_RATIO * rtt_s) ** 2
         own_bytes = parts.up_s * self.uplink.mean_bytes_per_s / parts.rounds
-        taken = _clipped(believed * parts.rounds * parts.rtt_gain, (0.0, 1.0))
+        taken = clipped(believed * parts.rounds * parts.rtt_gain, (0.0, 1.0))
         carried_bytes = self.carried_bytes + taken * (own_bytes - self.carried_bytes)
         if tells:
             if uplink.count < self.uplink.count or (outlier and outlier == self.outlier):
@@ -373,14 +372,14 @@ class LinkEstimate:
                 # trip, this has taken all that they carried; if only now, nothing: so half.
                 half_s = carried_bytes / uplink.mean_bytes_per_s / 2
                 half_s -= carried_bytes / self.uplink.mean_bytes_per_s / 2
-                rtt_s = _clipped(rtt_s - half_s, _RTT_LIMITS_S)
+                rtt_s = clipped(rtt_s - half_s, RTT_LIMITS_S)
                 drift_s2 += half_s**2
             if uplink.cusum == Cusum():
                 carried_bytes = 0.0
         rtt_variance_s2 = max(rtt_variance_s2, 0.0) + drift_s2
         bound_s = _MOST_CORRELATION * math.sqrt(rtt_variance_s2 * uplink.variance)
         covariance_s = self.covariance_s - uplink.share * parts.rtt_gain * parts.up_part
-        if rtt_s <= _RTT_LIMITS_S[0]:  # it cannot give way any more, so the rate has to
+        if rtt_s <= RTT_LIMITS_S[0]:  # it cannot give way any more, so the rate has to
             covariance_s = 0.0
         return LinkEstimate(
             rtt_s,
@@ -388,7 +387,7 @@ class LinkEstimate:
             max(jitter_s2, (_LEAST_JITTER_RATIO * rtt_s) ** 2),
             uplink,
             downlink,
-            _clipped(covariance_s, (-bound_s, bound_s)),
+            clipped(covariance_s, (-bound_s, bound_s)),
             carried_bytes,
             self.is_downlink_known,
             width,
@@ -453,9 +452,4 @@ def _check(sent_bytes: int, received_bytes: int, elapsed_s: float, window_bytes:
 
 def _rate(bytes_per_s: float, sd_ratio: float, *, count: float = 0.0) -> Rate:
     variance = (sd_ratio or _UNKNOWN_RATIO) ** 2
-    return Rate.known(_clipped(bytes_per_s, _RATE_LIMITS), variance, count=count)
-
-
-def _clipped(value: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    return min(max(value, low), high)
+    return Rate.known(clipped(bytes_per_s, RATE_LIMITS_BYTES_PER_S), variance, count=count)

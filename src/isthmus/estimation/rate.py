@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-__all__ = ["Cusum", "Memory", "Rate", "Share"]
+from isthmus.estimation.limits import RATE_LIMITS_BYTES_PER_S, clipped
 
-LIMITS_BYTES_PER_S = (1.0, 1e12)
+__all__ = ["Cusum", "Memory", "Rate", "Share"]
 
 _RECENT_WEIGHT = 0.2
 _LONG_WEIGHT = 0.03
@@ -102,14 +102,14 @@ class Memory:
         gain = own / max(1 + shared, _LEAST_DIVISOR)
         # What is not to be believed leaves the average where it is.
         off = seen_bytes_per_s - expected + trust * (expected - self.bytes_per_s)
-        low, _ = LIMITS_BYTES_PER_S
+        low, _ = RATE_LIMITS_BYTES_PER_S
         return Memory(
             max(self.bytes_per_s + gain * off, low), max(self.weight - trust * gain * own, least)
         )
 
     def lowered(self, seen_bytes_per_s: float, trust: float) -> Memory:
         """Return the average after an exchange that was no faster than this."""
-        low, _ = LIMITS_BYTES_PER_S
+        low, _ = RATE_LIMITS_BYTES_PER_S
         off = min(self.weight * trust * (seen_bytes_per_s - self.bytes_per_s), 0.0)
         return replace(self, bytes_per_s=max(self.bytes_per_s + off, low))
 
@@ -128,7 +128,7 @@ class Share:
 
     def observe(self, before: float, after: float) -> Share:
         """Return the sums after one more pair; each counts as 1 at most."""
-        before, after = _clipped(before, (-1.0, 1.0)), _clipped(after, (-1.0, 1.0))
+        before, after = clipped(before, (-1.0, 1.0)), clipped(after, (-1.0, 1.0))
         return Share(
             _SHARE_MEMORY * self.together + before * after,
             _SHARE_MEMORY * self.spread + before * before,
@@ -138,7 +138,7 @@ class Share:
         """Return the share, 0 to 0.95; a half until deviations of this variance told otherwise."""
         prior = _SHARE_PRIOR_WEIGHT * variance
         found = (self.together + _SHARE_PRIOR * prior) / (self.spread + prior)
-        return _clipped(found, (0.0, _MOST_SHARE))
+        return clipped(found, (0.0, _MOST_SHARE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +238,14 @@ class Rate:
         """
         mean = self.mean_bytes_per_s
         seen = mean / max(1 + trust * error_ratio, _LEAST_TIME)
-        seen = _clipped(seen, LIMITS_BYTES_PER_S)
+        seen = clipped(seen, RATE_LIMITS_BYTES_PER_S)
         recent, long = (
             memory.observe(seen, expected=mean, trust=trust, shared=shared, least=least)
             for memory, least in ((self.recent, _RECENT_WEIGHT), (self.long, _LONG_WEIGHT))
         )
         error = seen / mean - 1
         most = _OUTLIER_SDS * math.sqrt(self.variance) + 0.02
-        error = _clipped(error, (-most, most))
+        error = clipped(error, (-most, most))
         # What tells little of the rate tells less still of how much it varies.
         weight = _VARIANCE_WEIGHT * trust
         variance = self.variance * (1 - weight * trust) + weight * error * error
@@ -271,7 +271,7 @@ class Rate:
             seen,
             recent,
             long,
-            _clipped(variance, (_LEAST_VARIANCE, _MOST_VARIANCE)),
+            clipped(variance, (_LEAST_VARIANCE, _MOST_VARIANCE)),
             count,
             of_last,
             of_recent,
@@ -286,7 +286,7 @@ class Rate:
             trust: As for ``observe``.
             error_sds: As for ``observe``.
         """
-        low, _ = LIMITS_BYTES_PER_S
+        low, _ = RATE_LIMITS_BYTES_PER_S
         seen = self.mean_bytes_per_s / (1 + trust * error_ratio)
         last = self.last_bytes_per_s
         last = max(min(last, last + trust * (seen - last)), low)
@@ -302,8 +302,3 @@ class Rate:
 
 def _lead(variance: float) -> float:
     return 1 + _LEAD * variance
-
-
-def _clipped(value: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    return min(max(value, low), high)

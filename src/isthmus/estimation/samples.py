@@ -9,13 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from isthmus.estimation.limits import RATE_LIMITS_BYTES_PER_S, RTT_LIMITS_S, clipped
 from isthmus.types.link import stall_rounds
 
 __all__ = ["Sample", "fit_samples", "upload_rounds"]
 
 _LEAST_SHARE = 0.01
-_RTT_LIMITS_S = (1e-6, 3600.0)
-_RATE_LIMITS = (1.0, 1e12)
 
 
 class Sample(NamedTuple):
@@ -55,16 +54,16 @@ def fit_samples(exchanges: Sequence[Sample]) -> tuple[float, float, list[float]]
 
     How many rounds slow start took depends on both, so they are found in a few turns.
     """
-    times_s = [_clipped(one.elapsed_s, _RTT_LIMITS_S) for one in exchanges]
+    times_s = [clipped(one.elapsed_s, RTT_LIMITS_S) for one in exchanges]
     sizes = [float(one.sent_bytes + one.received_bytes) for one in exchanges]
     most_bytes, most_s = max(zip(sizes, times_s, strict=True))
     least_s = min(times_s)
     rounds, bytes_after = [1.0] * len(sizes), sizes
     for _ in range(4):
         rtt_s, s_per_byte = _fit_line(rounds, bytes_after, times_s)
-        rtt_s = _clipped(max(rtt_s, _LEAST_SHARE * least_s), _RTT_LIMITS_S)
+        rtt_s = clipped(max(rtt_s, _LEAST_SHARE * least_s), RTT_LIMITS_S)
         s_per_byte = max(s_per_byte, _LEAST_SHARE * most_s / most_bytes)
-        s_per_byte = _clipped(s_per_byte, (1 / _RATE_LIMITS[1], 1 / _RATE_LIMITS[0]))
+        s_per_byte = 1 / clipped(1 / s_per_byte, RATE_LIMITS_BYTES_PER_S)
         told = [
             upload_rounds(one.sent_bytes, one.window_bytes, s_per_byte, rtt_s)
             if one.window_bytes < one.sent_bytes
@@ -100,8 +99,3 @@ def _fit_line(
     if spread <= 1e-9 * cc * bb:
         return ct / cc / 2, bt / bb / 2
     return (ct * bb - bt * cb) / spread, (cc * bt - cb * ct) / spread
-
-
-def _clipped(value: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    return min(max(value, low), high)

@@ -27,6 +27,7 @@ from PIL import Image, ImageChops
 from PIL import __version__ as pillow_version
 
 from isthmus.errors import LabError
+from isthmus.loading.files import new_file
 from isthmus.types.progress import SILENT, Progress
 
 __all__ = ["PACKAGES", "Wanted", "photograph_set", "recipe", "source_photographs"]
@@ -261,9 +262,8 @@ def _make(wanted: Wanted, source: Path, target: Path) -> None:
     for _ in range(_TRIES):
         data = _encoded(crop, noise, megapixels, wanted)
         if abs(len(data) / wanted.size_bytes - 1) <= _CLOSE:
-            partial = target.with_suffix(".partial")
-            partial.write_bytes(data)
-            partial.replace(target)
+            with new_file(target) as file:
+                file.write(data)
             return
         megapixels *= wanted.size_bytes / len(data)
     raise LabError(f"{source}: no resolution gives {wanted.size_bytes} bytes")

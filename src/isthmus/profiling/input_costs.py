@@ -122,14 +122,13 @@ def resize_terms(site: str, side_px: int, samples: Sequence[Sample]) -> Terms:
 
 
 def fit_errors(
-    site: str, fitted: Sequence[tuple[Mapping[str, float], Sequence[Sample]]]
+    fitted: Sequence[tuple[Mapping[str, float], Sequence[Sample]]],
 ) -> dict[str, FitError]:
     """Return how far lines are from what they were fitted to.
 
     Each image counts once, by the median of its times.
 
     Args:
-        site: ``device`` or ``server``: the prefix of the columns.
         fitted: Terms, and the samples that they were fitted to.
 
     Returns:
@@ -141,7 +140,7 @@ def fit_errors(
         for sample in samples:
             seconds.setdefault(sample.facts, []).append(sample.seconds)
         for facts, found in seconds.items():
-            error = abs(predicted_s(site, terms, facts) / float(np.median(found)) - 1)
+            error = abs(predicted_s(terms, facts) / float(np.median(found)) - 1)
             kind = "progressive" if facts.is_progressive else facts.format
             errors.setdefault(kind, []).append(error)
     return {
@@ -150,12 +149,11 @@ def fit_errors(
     }
 
 
-def predicted_s(site: str, terms: Mapping[str, float], facts: ImageFacts) -> float:
+def predicted_s(terms: Mapping[str, float], facts: ImageFacts) -> float:
     """Return what the plan table makes of terms for one image, at no slowdown, seconds.
 
     Args:
-        site: ``device`` or ``server``: the prefix of the columns.
-        terms: Coefficients by column name, all of that site.
+        terms: Coefficients by column name, all of one site.
         facts: The image.
     """
     columns = layout_of(terms)

@@ -129,8 +129,8 @@ def measure_inputs(
         header_s=float(np.median(header_s)),
         runs=runs,
         errors={
-            "device": fit_errors("device", [(device_decode[px], s) for px, s in decode.items()]),
-            "server": fit_errors("server", [(server_decode[p], s) for p, s in server.items()]),
+            "device": fit_errors([(device_decode[px], s) for px, s in decode.items()]),
+            "server": fit_errors([(server_decode[p], s) for p, s in server.items()]),
         },
     )
 

@@ -22,7 +22,9 @@ from isthmus.errors import ModelError
 from isthmus.runtime.session import Kernel, Session, profiled_runs
 from isthmus.types.graph import ModelGraph, TensorSpec
 
-__all__ = ["FusedUnit", "LayerTimes", "layer_shares_s", "measure_layers", "units_of_kernels"]
+__all__ = [
+    "RUNS", "FusedUnit", "LayerTimes", "layer_shares_s", "measure_layers", "units_of_kernels",
+]  # fmt: skip
 
 RUNS = 25
 """Timed runs of each network; medians count."""
