@@ -28,6 +28,7 @@ from isthmus.profiling.departures import departures
 from isthmus.profiling.probe import probe_link
 from isthmus.runtime.clock import FULL_PACE, Pace
 from isthmus.runtime.heads import Heads
+from isthmus.runtime.memory import keep_freed_memory
 from isthmus.runtime.plan_runner import Job, PlanRunner, StageTimes
 from isthmus.runtime.transport import HttpTransport
 from isthmus.types.link import Link
@@ -92,6 +93,7 @@ class Device:
         """
         if not timeout_s > 0:
             raise ValueError(f"timeout_s must be positive, got {timeout_s}")
+        keep_freed_memory()
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._table: PlanTable = self._bundle.profiled_table()
         self._rules = rules or Rules()

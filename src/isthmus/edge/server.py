@@ -25,6 +25,7 @@ from isthmus.edge.rest import application
 from isthmus.edge.settings import Settings
 from isthmus.edge.worker import Worker
 from isthmus.errors import AddressError
+from isthmus.runtime.memory import keep_freed_memory
 from isthmus.types.progress import SILENT, Progress
 
 __all__ = ["serve"]
@@ -57,6 +58,7 @@ def serve(
         AddressError: If the address cannot be listened on.
         ModelError: If a model cannot be loaded.
     """
+    keep_freed_memory()
     residency = Residency(
         settings.models_dir, threads=settings.threads, max_image_pixels=settings.max_image_pixels
     )

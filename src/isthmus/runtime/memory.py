@@ -12,7 +12,7 @@ KEPT_BYTES = 256 << 20
 """What is freed beyond this goes back to the system: a JPEG of 80 megapixels needs less."""
 
 _STATUS = Path("/proc/self/status")
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's parameters
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # mallopt's parameters
 
 
 @cache
@@ -21,8 +21,8 @@ def keep_freed_memory() -> bool:
 
     glibc maps each buffer above 32 MiB afresh, whatever came before, and the kernel fills it page
     by page: that doubled the time of decoding a WebP of 8 megapixels, and made a progressive JPEG
-    of 17 megapixels take a seventh more than one just smaller (``docs/decisions/0025``). In
-    threads, buffers above 64 MiB are still mapped.
+    of 17 megapixels take a seventh more than one just smaller (``docs/decisions/0025``). Threads
+    share that memory if they allocated nothing before: those of their own would not keep any.
 
     Returns:
         Whether the C library has been told; others than glibc are left alone.
@@ -30,7 +30,8 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    told = [libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, KEPT_BYTES)]
+    wanted = {_MMAP_MAX: 0, _TRIM_THRESHOLD: KEPT_BYTES, _ARENA_MAX: 1}
+    told = [libc.mallopt(parameter, value) for parameter, value in wanted.items()]
     return all(told)
 
 
