@@ -28,6 +28,12 @@ def photograph():
     return next(p for p in isthmus_zoo.photograph_paths() if p.name == "bee.jpg").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def known_bundle(bundle, planted):
+    """A profile that is another machine's, and the same on every one."""
+    return planted(bundle)
+
+
 class World:
     """A clock that stages of the device and exchanges move on; also a ``Pace``."""
 
@@ -70,8 +76,8 @@ def world(monkeypatch):
     return found
 
 
-def test_a_slower_device_is_noticed_and_nothing_else(bundle, world, photograph):
-    with Device(bundle, rules=_LITE0, pace=world, is_probing=False) as device:
+def test_a_slower_device_is_noticed_and_nothing_else(known_bundle, world, photograph):
+    with Device(known_bundle, rules=_LITE0, pace=world, is_probing=False) as device:
         for _ in range(6):
             device.infer(photograph)
         before = device.residuals
@@ -83,10 +89,15 @@ def test_a_slower_device_is_noticed_and_nothing_else(bundle, world, photograph):
     assert after.server == before.server
 
 
-def test_a_slower_link_is_noticed_and_nothing_else(bundle, server, world, photograph):
+def test_a_slower_link_is_noticed_and_nothing_else(known_bundle, server, world, photograph):
     rules = replace(_LITE0, families=frozenset({"file"}))
     with Device(
-        bundle, server=server.url, rules=rules, pace=world, is_probing=False, timeout_s=_LONG_S
+        known_bundle,
+        server=server.url,
+        rules=rules,
+        pace=world,
+        is_probing=False,
+        timeout_s=_LONG_S,
     ) as device:
         for _ in range(6):
             device.infer(photograph)
