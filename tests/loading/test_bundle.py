@@ -57,14 +57,9 @@ def made_table(scale=1.0):
                 "server": {"server": 0.004},
                 **link_terms("split", sent_bytes=5e4, received_bytes=4e3),
             },
-            0.002,
-            5e4,
-            300.0,
-            0.69,
-            0.95,
-            0.25,
+            0.002, 5e4, 300.0, 0.69, 0.95, 0.25,
         ),
-    ]
+    ]  # fmt: skip
     return compile_table(entries, columns_for([256]))
 
 
@@ -233,8 +228,15 @@ def test_an_unknown_part_is_named(folder):
 
 
 def test_no_bundle_says_how_one_is_made(tmp_path):
-    with pytest.raises(BundleError, match="isthmus build"):
+    with pytest.raises(BundleError, match="isthmus build MODELS -o"):
         open_bundle(tmp_path / "nothing")
+
+
+def test_another_folder_is_not_told_to_be_built_over(tmp_path):
+    (tmp_path / "models").mkdir()
+    with pytest.raises(BundleError, match="models is a folder, but no bundle") as told:
+        open_bundle(tmp_path / "models")
+    assert "isthmus build" not in str(told.value)
 
 
 def test_a_file_is_no_bundle(tmp_path):
@@ -479,29 +481,18 @@ def test_the_documents_test_vector_of_a_cut_id():
 
 
 def test_arrays_are_little_endian_float64_in_the_documents_order(profiled):
-    import struct
-
     folder = profile_folder(profiled)
     content = json.loads((folder / "profile.json").read_text())
-    data = (folder / "coefficients.f64").read_bytes()
     rows, stages, columns = content["rows"], content["stages"], content["columns"]
-    assert len(data) == 8 * len(rows) * len(stages) * len(columns)
+    array = np.frombuffer((folder / "coefficients.f64").read_bytes(), "<f8")
+    array = array.reshape(len(rows), len(stages), len(columns))
 
     def coefficient(row, stage, column):
-        index = (row * len(stages) + stages.index(stage)) * len(columns) + columns.index(column)
-        return struct.unpack_from("<d", data, 8 * index)[0]
+        return array[row, stages.index(stage), columns.index(column)]
 
     assert coefficient(0, "head", "device") == 0.1
     assert coefficient(1, "head", "device") == 0.03
     assert coefficient(1, "upload", "uplink_s_per_byte") == 5e4
     assert coefficient(1, "upload", "rtt_s") == 0.5
-    assert struct.unpack("<2d", (folder / "agreement.f64").read_bytes()) == (1.0, 0.95)
-
-
-def test_another_folder_is_not_told_to_be_built_over(tmp_path):
-    (tmp_path / "models").mkdir()
-    with pytest.raises(BundleError, match="models is a folder, but no bundle") as told:
-        open_bundle(tmp_path / "models")
-    assert "isthmus build" not in str(told.value)
-    with pytest.raises(BundleError, match="isthmus build MODELS -o"):
-        open_bundle(tmp_path / "nothing")
+    agreement = np.frombuffer((folder / "agreement.f64").read_bytes(), "<f8")
+    assert agreement.tolist() == [1.0, 0.95]
