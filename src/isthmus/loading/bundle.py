@@ -214,7 +214,9 @@ def _bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         if profile_name is not None:
             _check_inside(folder, profile_name)
     except _MALFORMED as error:
-        raise BundleError(f"{folder / _MANIFEST} is malformed: {error!r}") from error
+        raise BundleError(
+            f"{folder / _MANIFEST} is malformed: {error!r}; build it again"
+        ) from error
     table, profile = (None, {}) if profile_name is None else _read_profile(folder / profile_name)
     return Bundle(folder, variants, heads, candidates, calibration, table, profile, files)
 
@@ -408,7 +410,9 @@ def _read_profile(folder: Path) -> tuple[PlanTable, Mapping[str, Any]]:
         table = PlanTable(rows=tuple(_row(row) for row in rows), columns=columns, **arrays)
         return table, dict(content["measured"])
     except _MALFORMED as error:
-        raise BundleError(f"{folder / _PROFILE} is malformed: {error!r}") from error
+        raise BundleError(
+            f"{folder / _PROFILE} is malformed: {error!r}; profile it again"
+        ) from error
 
 
 def _variant(entry: Mapping[str, Any]) -> Variant:
